@@ -1,0 +1,476 @@
+package elfdiff
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+
+	"github.com/kdelta/kdelta/x86"
+)
+
+// Comparison is coinductive (rule G5d). A node is a pair of atoms under
+// comparison. Each node is looked at once, on the assumption that every other
+// node it leads to is equal; it fails when its own bytes or references differ.
+// Then failure is handed back along the references through which a node depends
+// on another. What has not failed in the end is equal: the largest set of pairs
+// in which no member gives a reason against another. There is no recursion, and
+// each node and each dependency is visited once.
+//
+// A reference to something with a name of its own makes no dependency: that a
+// function calls a changed function does not change it. A reference to anonymous
+// or compiler-made data does: such data is part of whoever refers to it.
+
+type nodeID int32
+
+type node struct {
+	x, y   AtomID
+	users  int32 // head of the list of dependents in deps
+	failed bool
+	lines  bool // equal but for line numbers
+	own    bool // failed for a reason of its own
+	causes []Cause
+}
+
+type dep struct {
+	user nodeID
+	next int32
+	off  uint64 // of the reference, from the start of the dependent
+}
+
+type comparer struct {
+	c      *correlation
+	a, b   *Graph
+	opts   *Options
+	nodes  []node
+	deps   []dep
+	index  map[uint64]nodeID
+	queue  []nodeID // nodes not yet looked at
+	ea, eb []Edge
+}
+
+func newComparer(c *correlation, opts *Options) *comparer {
+	return &comparer{c: c, a: c.a, b: c.b, opts: opts, nodes: make([]node, 0, len(c.a.Atoms)), index: make(map[uint64]nodeID, len(c.a.Atoms)), deps: make([]dep, 1)}
+}
+
+// node gives the node of a pair, made and queued when it is new.
+func (k *comparer) node(x, y AtomID) nodeID {
+	key := uint64(x)<<32 | uint64(y)
+	if n, ok := k.index[key]; ok {
+		return n
+	}
+	n := nodeID(len(k.nodes))
+	k.nodes = append(k.nodes, node{x: x, y: y})
+	k.index[key] = n
+	k.queue = append(k.queue, n)
+	return n
+}
+
+// depend records that user is equal only if n is.
+func (k *comparer) depend(user, n nodeID, off uint64) {
+	k.deps = append(k.deps, dep{user: user, next: k.nodes[n].users, off: off})
+	k.nodes[n].users = int32(len(k.deps) - 1)
+}
+
+// fail gives node n a reason of its own against equality.
+func (k *comparer) fail(n nodeID, cause Cause) {
+	nd := &k.nodes[n]
+	nd.failed, nd.own = true, true
+	nd.causes = append(nd.causes, cause)
+}
+
+// run compares all pairs of the correlation, and what they lead to.
+func (k *comparer) run(ctx context.Context) error {
+	for x := 1; x < len(k.c.ab); x++ {
+		if y := k.c.ab[x]; y != 0 {
+			k.node(AtomID(x), y)
+		}
+	}
+	for i := 0; len(k.queue) > 0; i++ {
+		if i&255 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n := k.queue[len(k.queue)-1]
+		k.queue = k.queue[:len(k.queue)-1]
+		k.local(n)
+	}
+	// Hand failure back to dependents.
+	var work []nodeID
+	for i := range k.nodes {
+		if k.nodes[i].failed {
+			work = append(work, nodeID(i))
+		}
+	}
+	for len(work) > 0 {
+		n := work[len(work)-1]
+		work = work[:len(work)-1]
+		for d := k.nodes[n].users; d != 0; d = k.deps[d].next {
+			u := k.deps[d].user
+			nd := &k.nodes[u]
+			if len(nd.causes) < maxCauses {
+				nd.causes = append(nd.causes, k.viaCause(n, k.deps[d].off))
+			}
+			if !nd.failed {
+				nd.failed = true
+				work = append(work, u)
+			}
+		}
+	}
+	return nil
+}
+
+const maxCauses = 64 // per node; the first ones explain
+
+// viaCause explains a failure that came through anonymous data.
+func (k *comparer) viaCause(n nodeID, off uint64) Cause {
+	nd := &k.nodes[n]
+	c := Cause{Kind: CauseConstant, Off: off, Orig: k.a.Name(nd.x), Patched: k.b.Name(nd.y)}
+	switch k.a.Atoms[nd.x].Kind {
+	case AtomCode:
+		c.Kind = CauseTable
+	case AtomEntry:
+		c.Kind = CauseTable
+	}
+	return c
+}
+
+// local compares one pair by its own bytes and references.
+func (k *comparer) local(n nodeID) {
+	x, y := k.nodes[n].x, k.nodes[n].y
+	ax, ay := &k.a.Atoms[x], &k.b.Atoms[y]
+	if ax.Kind == AtomPad && ay.Kind == AtomPad {
+		return // relaxation "padding": NOPs, int3 and zeros may differ
+	}
+	sx, sy := &k.a.File.Sections[ax.Sec], &k.b.File.Sections[ay.Sec]
+	if sx.Type != sy.Type || (sx.Flags^sy.Flags)&(elf.SHF_WRITE|elf.SHF_EXECINSTR|elf.SHF_ALLOC|elf.SHF_TLS) != 0 {
+		k.fail(n, Cause{Kind: CauseSection, Orig: sx.Name, Patched: sy.Name})
+		return
+	}
+	if ax.Kind == AtomFunc || ax.Kind == AtomCode {
+		k.code(n, ax, ay)
+		return
+	}
+	if ax.Size != ay.Size {
+		k.fail(n, Cause{Kind: CauseSize, Orig: hex(ax.Size), Patched: hex(ay.Size)})
+		return
+	}
+	k.ea, _ = k.a.Edges(x, k.ea[:0])
+	k.eb, _ = k.b.Edges(y, k.eb[:0])
+	if ax.Kind == AtomEntry {
+		k.entry(n, ax, ay)
+		return
+	}
+	if dx, dy := k.a.Bytes(x), k.b.Bytes(y); !bytes.Equal(dx, dy) {
+		i := firstDiff(dx, dy)
+		k.fail(n, Cause{Kind: CauseBytes, Off: uint64(i), Orig: hexBytes(dx, i), Patched: hexBytes(dy, i)})
+		return
+	}
+	k.edges(n, ax, ay, k.ea, k.eb)
+}
+
+// edges compares two lists of references pairwise, by place, type and target.
+func (k *comparer) edges(n nodeID, ax, ay *Atom, ea, eb []Edge) {
+	for i := range ea {
+		if i >= len(eb) || ea[i].Off-ax.Off != eb[i].Off-ay.Off || ea[i].Kind != eb[i].Kind || ea[i].Type != eb[i].Type {
+			c := Cause{Kind: CauseRelocType, Off: ea[i].Off - ax.Off, Orig: k.a.EdgeText(&ea[i])}
+			if i < len(eb) {
+				c.Patched = k.b.EdgeText(&eb[i])
+			}
+			k.fail(n, c)
+			return
+		}
+		k.target(n, ea[i].Off-ax.Off, &ea[i], &eb[i])
+	}
+	if len(eb) > len(ea) {
+		e := &eb[len(ea)]
+		k.fail(n, Cause{Kind: CauseRelocType, Off: e.Off - ay.Off, Patched: k.b.EdgeText(e)})
+	}
+}
+
+// target compares where two references lead. Off is the place in the node, for causes.
+func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
+	tx, ty := k.a.Resolve(ea), k.b.Resolve(eb)
+	differs := func() {
+		k.fail(n, Cause{Kind: CauseTarget, Off: off, Orig: k.a.EdgeText(ea), Patched: k.b.EdgeText(eb)})
+	}
+	if tx.Atom == 0 || ty.Atom == 0 {
+		if tx.Disp != ty.Disp || !k.sameSymbol(ea, eb, tx, ty) {
+			differs()
+		}
+		return
+	}
+	ax, ay := &k.a.Atoms[tx.Atom], &k.b.Atoms[ty.Atom]
+	switch {
+	case ax.Kind == AtomString && ay.Kind == AtomString:
+		dx, dy := k.a.Bytes(tx.Atom), k.b.Bytes(ty.Atom)
+		if uint64(tx.Disp) > uint64(len(dx)) || uint64(ty.Disp) > uint64(len(dy)) {
+			if tx.Disp != ty.Disp || !bytes.Equal(dx, dy) {
+				differs()
+			}
+			return
+		}
+		if k.a.File.Sections[ax.Sec].Entsize != k.b.File.Sections[ay.Sec].Entsize || !bytes.Equal(dx[tx.Disp:], dy[ty.Disp:]) {
+			k.fail(n, Cause{Kind: CauseString, Off: off, Orig: quote(dx[tx.Disp:]), Patched: quote(dy[ty.Disp:])})
+		}
+		return
+	case ax.Kind != ay.Kind:
+		differs()
+		return
+	case tx.Disp != ty.Disp:
+		// Positions inside a function that differ are left to whoever compares that function.
+		differs()
+		return
+	case ax.Kind == AtomConst:
+		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		if tx.Disp != 0 { // the access may run into the next entry
+			k.nextConst(n, off, tx.Atom, ty.Atom)
+		}
+		return
+	case ax.Kind == AtomEntry:
+		// The function's own entry is compared as such; here it must be the same one.
+		if ax.Unit != 0 && ay.Unit != 0 {
+			if k.c.ab[k.a.Units[ax.Unit].Main] != k.b.Units[ay.Unit].Main || k.a.entryOrd[tx.Atom] != k.b.entryOrd[ty.Atom] {
+				differs()
+			}
+			return
+		}
+		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		return
+	case k.c.ab[tx.Atom] == ty.Atom:
+		// A place inside another function means something only while that function is as it was.
+		inside := ax.Kind.Code() && tx.Disp != 0 && ax.Unit != k.a.Atoms[k.nodes[n].x].Unit
+		if ax.Flag&FlagContent != 0 || ax.Kind == AtomAnon || inside {
+			k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		}
+		return
+	case k.byContent(ax, ay):
+		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		return
+	}
+	differs()
+}
+
+// byContent reports whether two atoms without a pair may stand for each other by content.
+func (k *comparer) byContent(ax, ay *Atom) bool {
+	switch ax.Kind {
+	case AtomAnon:
+		return k.a.File.Sections[ax.Sec].Flags&elf.SHF_WRITE == 0
+	case AtomObject:
+		return ax.Flag&FlagContent != 0 && ay.Flag&FlagContent != 0
+	case AtomCode:
+		return true // replacement code, out-of-line fixups: compared where they are referred to
+	}
+	return false
+}
+
+func (k *comparer) nextConst(n nodeID, off uint64, x, y AtomID) {
+	_, hx := k.a.atomsOf(k.a.Atoms[x].Sec)
+	_, hy := k.b.atomsOf(k.b.Atoms[y].Sec)
+	switch {
+	case x+1 < hx && y+1 < hy:
+		k.depend(n, k.node(x+1, y+1), off)
+	case x+1 < hx || y+1 < hy:
+		k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.Name(x), Patched: k.b.Name(y)})
+	}
+}
+
+// sameSymbol compares targets of which at least one is not in its object.
+func (k *comparer) sameSymbol(ea, eb *Edge, tx, ty Target) bool {
+	if ea.Sym == 0 || eb.Sym == 0 {
+		return false
+	}
+	sx, sy := &k.a.File.Symbols[ea.Sym], &k.b.File.Symbols[eb.Sym]
+	if sx.Type() == elf.STT_SECTION || sy.Type() == elf.STT_SECTION {
+		// Empty sections (and sections that occupy no memory) stand for themselves.
+		return sx.Type() == sy.Type() && k.a.File.SymName(ea.Sym) == k.b.File.SymName(eb.Sym)
+	}
+	if sx.Name != sy.Name {
+		return false
+	}
+	if (sx.Bind() == elf.STB_LOCAL) != (sy.Bind() == elf.STB_LOCAL) {
+		return false
+	}
+	if sx.Shndx == elf.SHN_ABS && sy.Shndx == elf.SHN_ABS {
+		return sx.Value == sy.Value
+	}
+	return true
+}
+
+// code compares two pieces of code: bytes outside resolved operands that leave
+// the piece, and references. Where it must, it decodes; equal bytes in sections
+// with one function each need no decoding, since whatever is resolved inside is
+// resolved equally.
+func (k *comparer) code(n nodeID, ax, ay *Atom) {
+	x, y := k.nodes[n].x, k.nodes[n].y
+	dx, dy := k.a.Bytes(x), k.b.Bytes(y)
+	equal := bytes.Equal(dx, dy)
+	if equal && !k.a.multi[ax.Sec] && !k.b.multi[ay.Sec] && k.relocsAlike(ax, ay) {
+		return
+	}
+	var okx, oky bool
+	k.ea, okx = k.a.Edges(x, k.ea[:0])
+	k.eb, oky = k.b.Edges(y, k.eb[:0])
+	ea, eb := k.ea, k.eb
+	if !okx || !oky {
+		if equal && (k.a.multi[ax.Sec] || k.b.multi[ay.Sec]) && !bytes.Equal(k.a.File.Sections[ax.Sec].Data, k.b.File.Sections[ay.Sec].Data) {
+			// Resolved operands that cannot be found may lead elsewhere now.
+			k.fail(n, Cause{Kind: CauseUndecodable})
+			return
+		}
+	}
+	if equal {
+		k.edges(n, ax, ay, ea, eb)
+		return
+	}
+	k.instructions(n, ax, ay, dx, dy, ea, eb)
+}
+
+// relocsAlike settles the common case without decoding: the same relocations,
+// each against the same thing for any distance to the end of the instruction.
+// False says nothing.
+func (k *comparer) relocsAlike(ax, ay *Atom) bool {
+	rx, ry := k.a.File.RelocsOf(ax.Sec), k.b.File.RelocsOf(ay.Sec)
+	lx, hx := rx.Range(ax.Off, ax.Off+ax.Size)
+	ly, hy := ry.Range(ay.Off, ay.Off+ay.Size)
+	if hx-lx != hy-ly {
+		return false
+	}
+	for i := 0; i < hx-lx; i++ {
+		p, q := rx.At(lx+i), ry.At(ly+i)
+		if p.Off-ax.Off != q.Off-ay.Off || p.Type != q.Type || p.Addend != q.Addend {
+			return false
+		}
+		if p.Type == elf.R_X86_64_NONE {
+			continue
+		}
+		if k.c.symAB[p.Sym] != q.Sym || q.Sym == 0 {
+			return false
+		}
+		s := &k.a.File.Symbols[p.Sym]
+		if s.Sec == 0 {
+			if s.Shndx == elf.SHN_ABS && s.Value != k.b.File.Symbols[q.Sym].Value {
+				return false
+			}
+			continue
+		}
+		// Defined here: the symbols must name a pair of atoms that is equal by name.
+		ta, tb := k.a.symAtom[p.Sym], k.b.symAtom[q.Sym]
+		if ta == 0 || !k.a.namesTarget(p.Sym) || k.c.ab[ta] != tb || k.a.Atoms[ta].Flag&FlagContent != 0 || k.a.Atoms[ta].Kind == AtomAnon ||
+			s.Value-k.a.Atoms[ta].Off != k.b.File.Symbols[q.Sym].Value-k.b.Atoms[tb].Off {
+			return false
+		}
+	}
+	return true
+}
+
+// instructions walks two pieces of code in step. Operands resolved by the
+// assembler count by their target; immediates that differ are kept as candidates
+// for line numbers; the first other difference ends the walk.
+func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []Edge) {
+	var imms []immDiff
+	px, py := 0, 0
+	for px < len(dx) && py < len(dy) {
+		ix, errx := x86.Decode(dx[px:])
+		iy, erry := x86.Decode(dy[py:])
+		if errx != nil || erry != nil {
+			if !bytes.Equal(dx[px:], dy[py:]) {
+				k.fail(n, k.codeCause(ax, ay, px, py))
+				return
+			}
+			px, py = len(dx), len(dy)
+			break
+		}
+		if !k.sameInst(dx[px:], dy[py:], ix, iy, px, py, ax, ay, &imms) {
+			k.fail(n, k.codeCause(ax, ay, px, py))
+			return
+		}
+		px += int(ix.Len)
+		py += int(iy.Len)
+	}
+	if px != len(dx) || py != len(dy) {
+		k.fail(n, k.codeCause(ax, ay, min(px, len(dx)), min(py, len(dy))))
+		return
+	}
+	before := k.nodes[n].failed
+	k.edges(n, ax, ay, ea, eb)
+	if k.nodes[n].failed && !before {
+		return
+	}
+	for _, d := range imms {
+		if line, ok := k.lineArgument(ax, ay, dx, dy, d, ea, eb); ok {
+			k.nodes[n].lines = true
+			k.nodes[n].causes = append(k.nodes[n].causes, line)
+			continue
+		}
+		k.fail(n, Cause{Kind: CauseImmediate, Off: uint64(d.off), Orig: dec(d.x), Patched: dec(d.y)})
+	}
+}
+
+// immDiff is an instruction that differs only in the value that it loads into a register.
+type immDiff struct {
+	off  int // of the instruction, in both
+	len  int
+	reg  x86.Reg
+	x, y uint64
+}
+
+// sameInst reports whether two instructions at the same place are equal but for a
+// resolved operand that leaves the piece (compared as an edge) or a loaded immediate (noted in imms).
+func (k *comparer) sameInst(cx, cy []byte, ix, iy x86.Inst, px, py int, ax, ay *Atom, imms *[]immDiff) bool {
+	if ix.Len != iy.Len {
+		return false
+	}
+	n := int(ix.Len)
+	if bytes.Equal(cx[:n], cy[:n]) {
+		return true
+	}
+	if off, size, vx, ok := ix.Rel(cx); ok {
+		off2, size2, vy, ok2 := iy.Rel(cy)
+		lo, hi := int(off), int(off)+int(size)
+		if ok2 && off2 == off && size2 == size && bytes.Equal(cx[:lo], cy[:lo]) && bytes.Equal(cx[hi:n], cy[hi:n]) {
+			tx, ty := int64(px+n)+vx, int64(py+n)+vy
+			outx, outy := tx < 0 || tx >= int64(ax.Size), ty < 0 || ty >= int64(ay.Size)
+			return outx && outy // inside, different displacements are different targets
+		}
+		return false
+	}
+	rx, vx, okx := ix.LoadsImm(cx)
+	ry, vy, oky := iy.LoadsImm(cy)
+	if okx && oky && rx == ry && ix.ImmLen == iy.ImmLen && bytes.Equal(cx[:ix.ImmOff], cy[:iy.ImmOff]) && len(*imms) < 4096 {
+		*imms = append(*imms, immDiff{off: px, len: n, reg: rx, x: vx, y: vy})
+		return true
+	}
+	return false
+}
+
+func (k *comparer) codeCause(ax, ay *Atom, px, py int) Cause {
+	c := Cause{Kind: CauseCode, Off: uint64(px)}
+	c.Orig = k.a.instText(ax, px)
+	c.Patched = k.b.instText(ay, py)
+	return c
+}
+
+// entry compares two table entries: bytes outside the line field, and references.
+func (k *comparer) entry(n nodeID, ax, ay *Atom) {
+	if ax.Row != ay.Row {
+		k.fail(n, Cause{Kind: CauseTable, Orig: k.a.Name(k.nodes[n].x), Patched: k.b.Name(k.nodes[n].y)})
+		return
+	}
+	row := &k.a.Rules.Tables[ax.Row-1]
+	dx, dy := k.a.Bytes(k.nodes[n].x), k.b.Bytes(k.nodes[n].y)
+	if !bytes.Equal(dx, dy) {
+		lo, hi := 0, 0
+		if row.Line != NoField {
+			lo, hi = row.Line, row.Line+row.LineSize
+		}
+		cause := Cause{Kind: CauseTable, Off: ax.Off, Orig: hexBytes(dx, 0), Patched: hexBytes(dy, 0), Detail: row.Section}
+		if k.opts.NoLines || hi == 0 || !bytes.Equal(dx[:lo], dy[:lo]) || !bytes.Equal(dx[hi:], dy[hi:]) {
+			k.fail(n, cause)
+			return
+		}
+		cause.Kind = CauseLine
+		cause.Orig, cause.Patched = dec(leUint(dx[lo:hi])), dec(leUint(dy[lo:hi]))
+		k.nodes[n].lines = true
+		k.nodes[n].causes = append(k.nodes[n].causes, cause)
+	}
+	k.edges(n, ax, ay, k.ea, k.eb)
+}

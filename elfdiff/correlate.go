@@ -1,0 +1,833 @@
+package elfdiff
+
+import (
+	"cmp"
+	"debug/elf"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
+)
+
+// Correlation goes from the certain to the uncertain (rule G5):
+//
+//  1. what the caller pinned;
+//  2. exact names that exist once on either side in one scope and hold no
+//     number that compilers give out;
+//  3. families: what is left with one stable key in one scope. A family with one
+//     member on either side is a pair; a larger one is refined by rounds of
+//     signatures, from strict (content and users with positions) to loose
+//     (users alone, content alone), each pairing what is unique on both sides;
+//  4. the same without regard to scope, when unique: static made global, link-time optimisation;
+//  5. what remains of a family with equal numbers, in order, marked as a tie.
+//
+// Signatures are hashes: they choose pairs, and whatever they choose is then
+// compared in full. Anonymous data takes no part; it is compared where it is
+// referred to.
+
+// Confidence says how a pair was found, best first.
+type Confidence uint8
+
+// The ways to a pair.
+const (
+	ConfPinned  Confidence = iota + 1 // by the caller
+	ConfName                          // exact name, unique
+	ConfFamily                        // the only member of its family on either side
+	ConfContent                       // among several: content and users agree
+	ConfUsers                         // among several: the same functions refer to it
+	ConfLoose                         // among several: content alone, or scope differs
+	ConfTie                           // several matches are equally good; paired in order
+)
+
+var confNames = [...]string{"none", "pinned", "name", "family", "content", "users", "loose", "tie"}
+
+// String gives the name of the confidence.
+func (c Confidence) String() string { return confNames[c] }
+
+// correlation is the pairing of two graphs.
+type correlation struct {
+	a, b   *Graph
+	ab, ba []AtomID // by AtomID: the other side's atom; 0 none
+	conf   []Confidence
+	files  []uint32       // by FILE scope of a: that of b; 0 none
+	symAB  []object.SymID // by SymID of a: the symbol of b that stands for the same thing, for symbols without an atom
+	diags  []diag.Diagnostic
+}
+
+// Pin makes two pieces a pair, by the names of their symbols.
+type Pin struct{ Orig, Patched string }
+
+func correlate(a, b *Graph, pins []Pin) *correlation {
+	c := &correlation{a: a, b: b,
+		ab: make([]AtomID, len(a.Atoms)), ba: make([]AtomID, len(b.Atoms)), conf: make([]Confidence, len(a.Atoms)),
+		files: make([]uint32, len(a.Files)+1), symAB: make([]object.SymID, len(a.File.Symbols))}
+	c.pairFiles()
+	c.pin(pins)
+	c.exact()
+	c.families()
+	c.members()
+	c.anonymous()
+	return c
+}
+
+// pair makes x and y a pair unless either has one; functions pair with functions, data with data.
+func (c *correlation) pair(x, y AtomID, conf Confidence) bool {
+	if x == 0 || y == 0 || c.ab[x] != 0 || c.ba[y] != 0 || !samekind(c.a.Atoms[x].Kind, c.b.Atoms[y].Kind) {
+		return false
+	}
+	c.ab[x], c.ba[y], c.conf[x] = y, x, conf
+	return true
+}
+
+func samekind(x, y AtomKind) bool { return x == y }
+
+// pairFiles pairs FILE scopes: by name where it is unique; where names repeat
+// (every directory has a core.c), by the largest number of local names in common
+// that only one scope of that name holds on either side; the rest in order.
+func (c *correlation) pairFiles() {
+	na, nb := len(c.a.Files), len(c.b.Files)
+	if na == 1 && nb == 1 {
+		c.files[1] = 1
+		return
+	}
+	byName := make(map[string][]uint32, nb)
+	for i, s := range c.b.Files {
+		n := c.b.File.Symbols[s].Name
+		byName[n] = append(byName[n], uint32(i+1))
+	}
+	mine := make(map[string][]uint32, na)
+	var order []string
+	for i, s := range c.a.Files {
+		n := c.a.File.Symbols[s].Name
+		if mine[n] == nil {
+			order = append(order, n)
+		}
+		mine[n] = append(mine[n], uint32(i+1))
+	}
+	var many []string
+	for _, n := range order {
+		switch {
+		case len(mine[n]) == 1 && len(byName[n]) == 1:
+			c.files[mine[n][0]] = byName[n][0]
+		case len(byName[n]) > 0:
+			many = append(many, n)
+		}
+	}
+	if len(many) == 0 {
+		return
+	}
+	ambiguousA, ambiguousB := make([]bool, na+1), make([]bool, nb+1)
+	for _, n := range many {
+		for _, s := range mine[n] {
+			ambiguousA[s] = true
+		}
+		for _, s := range byName[n] {
+			ambiguousB[s] = true
+		}
+	}
+	// A local name that one scope of a file name holds on either side is a vote for the pair.
+	type key struct{ file, local string }
+	type holders struct{ a, b uint32 } // scope + 1; 1<<32-1 when several
+	const several = ^uint32(0)
+	votes := make(map[key]holders)
+	var keys []key
+	collect := func(g *Graph, amb []bool, set func(*holders, uint32)) {
+		for i := range g.File.Symbols {
+			s := g.symFile[i]
+			if s == 0 || !amb[s] || g.File.Symbols[i].Sec == 0 || g.File.Symbols[i].Name == "" || g.File.Symbols[i].Type() == elf.STT_SECTION {
+				continue
+			}
+			k := key{g.File.Symbols[g.Files[s-1]].Name, symbols.Key(g.File.Symbols[i].Name)}
+			h, ok := votes[k]
+			if !ok {
+				keys = append(keys, k)
+			}
+			set(&h, s)
+			votes[k] = h
+		}
+	}
+	merge := func(f *uint32, s uint32) {
+		switch *f {
+		case 0, s:
+			*f = s
+		default:
+			*f = several
+		}
+	}
+	collect(c.a, ambiguousA, func(h *holders, s uint32) { merge(&h.a, s) })
+	collect(c.b, ambiguousB, func(h *holders, s uint32) { merge(&h.b, s) })
+	tally := make(map[holders]int)
+	var cand []holders
+	for _, k := range keys {
+		if h := votes[k]; h.a != 0 && h.b != 0 && h.a != several && h.b != several {
+			if tally[h] == 0 {
+				cand = append(cand, h)
+			}
+			tally[h]++
+		}
+	}
+	slices.SortFunc(cand, func(x, y holders) int {
+		return cmp.Or(cmp.Compare(tally[y], tally[x]), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
+	})
+	taken := make([]bool, nb+1)
+	for _, h := range cand {
+		if c.files[h.a] == 0 && !taken[h.b] {
+			c.files[h.a], taken[h.b] = h.b, true
+		}
+	}
+	for _, n := range many {
+		rest := slices.DeleteFunc(slices.Clone(byName[n]), func(s uint32) bool { return taken[s] })
+		for _, s := range mine[n] {
+			if c.files[s] == 0 && len(rest) > 0 {
+				c.files[s], rest = rest[0], rest[1:]
+			}
+		}
+	}
+}
+
+// pin pairs what the caller named.
+func (c *correlation) pin(pins []Pin) {
+	find := func(g *Graph, name string) (a AtomID, n int) {
+		for _, l := range g.labels {
+			if g.File.Symbols[l].Name == name && g.symAtom[l] != 0 {
+				if a != g.symAtom[l] {
+					n++
+				}
+				a = g.symAtom[l]
+			}
+		}
+		return a, n
+	}
+	for _, p := range pins {
+		x, nx := find(c.a, p.Orig)
+		y, ny := find(c.b, p.Patched)
+		if nx != 1 || ny != 1 || !c.pair(x, y, ConfPinned) {
+			c.diags = append(c.diags, diag.New(diag.PinInvalid, diag.Place{File: c.a.File.Name, Symbol: p.Orig},
+				"cannot pair %s (%d in the original) with %s (%d in the patched object)", p.Orig, nx, p.Patched, ny))
+		}
+	}
+}
+
+// numbered says that a name holds something that compilers give out anew in every build.
+const numbered = symbols.Numbered | symbols.Hashed | symbols.Content
+
+// exact pairs symbols of one exact name in one scope, when there is one on either side.
+func (c *correlation) exact() {
+	sa, sb := c.a.File.Symbols, c.b.File.Symbols
+	head := make(map[string]object.SymID, len(sb))
+	next := make([]object.SymID, len(sb)) // chains of one name, latest first
+	for i := 1; i < len(sb); i++ {
+		s := &sb[i]
+		if s.Name == "" || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
+			continue
+		}
+		next[i] = head[s.Name]
+		head[s.Name] = object.SymID(i)
+	}
+	taken := make([]object.SymID, len(sb))
+	type clash struct{ x, y object.SymID }
+	var clashes []clash
+	for i := 1; i < len(sa); i++ {
+		s := &sa[i]
+		if s.Name == "" || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
+			continue
+		}
+		j := head[s.Name]
+		if j == 0 {
+			continue
+		}
+		local := s.Bind() == elf.STB_LOCAL
+		found, n := object.SymID(0), 0
+		for ; j != 0; j = next[j] {
+			t := &sb[j]
+			if (t.Bind() == elf.STB_LOCAL) != local || local && c.b.symFile[j] != c.files[c.a.symFile[i]] {
+				continue
+			}
+			found = j
+			if n++; n > 1 {
+				break
+			}
+		}
+		if n != 1 {
+			continue
+		}
+		if taken[found] != 0 {
+			clashes = append(clashes, clash{taken[found], found})
+			continue
+		}
+		taken[found] = object.SymID(i)
+		c.symAB[i] = found
+	}
+	for _, cl := range clashes {
+		c.symAB[cl.x] = 0
+	}
+	for i := range c.symAB {
+		j := c.symAB[i]
+		if j == 0 {
+			continue
+		}
+		x, y := c.a.symAtom[i], c.b.symAtom[j]
+		if x == 0 || y == 0 {
+			continue
+		}
+		// The symbol must stand at the start of both: a label inside something else names no atom.
+		if sa[i].Value != c.a.Atoms[x].Off || sb[j].Value != c.b.Atoms[y].Off {
+			continue
+		}
+		if symbols.Parse(sa[i].Name).Flags.Any(numbered) {
+			continue
+		}
+		c.pair(x, y, ConfName)
+	}
+}
+
+// family is a group of atoms with one stable key that are still without a pair.
+type family struct {
+	xs, ys []AtomID
+}
+
+type familyKey struct {
+	key   string
+	scope uint32 // of a; ^0 for globals
+	code  bool
+}
+
+const globalScope = ^uint32(0)
+
+// families refines what exact names left.
+func (c *correlation) families() {
+	back := make([]uint32, len(c.b.Files)+1)
+	for x, y := range c.files {
+		if y != 0 {
+			back[y] = uint32(x)
+		}
+	}
+	scopeless := false
+	for round := 0; round < 2; round++ {
+		groups := make(map[familyKey]*family)
+		var order []familyKey
+		add := func(g *Graph, id AtomID, scope uint32, second bool) {
+			at := &g.Atoms[id]
+			if at.Sym == 0 || at.Kind != AtomFunc && at.Kind != AtomObject {
+				return
+			}
+			s := &g.File.Symbols[at.Sym]
+			fam := symbols.Parse(s.Name)
+			if fam.Flags.Has(symbols.Label) {
+				return
+			}
+			if s.Bind() != elf.STB_LOCAL || fam.Flags.Has(symbols.Promoted) {
+				scope = globalScope
+			}
+			if scopeless {
+				scope = 0
+			}
+			k := familyKey{fam.Key, scope, at.Kind == AtomFunc}
+			f := groups[k]
+			if f == nil {
+				f = &family{}
+				groups[k] = f
+				order = append(order, k)
+			}
+			if second {
+				f.ys = append(f.ys, id)
+			} else {
+				f.xs = append(f.xs, id)
+			}
+		}
+		for i := 1; i < len(c.a.Atoms); i++ {
+			if c.ab[i] == 0 {
+				add(c.a, AtomID(i), c.a.symFile[c.a.Atoms[i].Sym], false)
+			}
+		}
+		for i := 1; i < len(c.b.Atoms); i++ {
+			if c.ba[i] == 0 {
+				scope := c.b.symFile[c.b.Atoms[i].Sym]
+				if scope != 0 && back[scope] == 0 {
+					scope += 1 << 31 // a source file that the original does not have: no pairs, but its own families
+				} else {
+					scope = back[scope]
+				}
+				add(c.b, AtomID(i), scope, true)
+			}
+		}
+		c.refine(groups, order, scopeless)
+		scopeless = true
+	}
+}
+
+// refine pairs the members of families by signatures.
+func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, scopeless bool) {
+	var open []*family
+	for _, k := range order {
+		f := groups[k]
+		if len(f.xs) == 0 || len(f.ys) == 0 {
+			continue
+		}
+		if len(f.xs) == 1 && len(f.ys) == 1 && c.a.Atoms[f.xs[0]].Kind == AtomFunc {
+			conf := ConfFamily
+			if scopeless {
+				conf = ConfLoose
+			}
+			c.pair(f.xs[0], f.ys[0], conf)
+			continue
+		}
+		open = append(open, f)
+	}
+	if len(open) == 0 {
+		return
+	}
+	sa, sb := newSigner(c, c.a, false), newSigner(c, c.b, true)
+	// Functions first: the users of data are functions, so pairing them makes the users comparable.
+	for _, code := range []bool{true, false} {
+		for round := 0; round < 2; round++ {
+			sa.index(open, false)
+			sb.index(open, true)
+			for level := range sigLevels {
+				lv := &sigLevels[level]
+				for _, f := range open {
+					if len(f.xs) == 0 || len(f.ys) == 0 || (c.a.Atoms[f.xs[0]].Kind == AtomFunc) != code {
+						continue
+					}
+					if lv.last && round == 0 {
+						continue
+					}
+					c.match(f, sa, sb, lv, scopeless)
+				}
+			}
+		}
+	}
+}
+
+// match pairs the members of a family whose signature at this level is unique on both sides.
+func (c *correlation) match(f *family, sa, sb *signer, lv *sigLevel, scopeless bool) {
+	conf := lv.conf
+	if scopeless {
+		conf = max(conf, ConfLoose)
+	}
+	if lv.inOrder {
+		if len(f.xs) != len(f.ys) || scopeless {
+			return
+		}
+		for i := range f.xs {
+			if c.compatible(sa, sb, f.xs[i], f.ys[i]) {
+				c.pair(f.xs[i], f.ys[i], conf)
+			}
+		}
+		f.xs, f.ys = c.unpaired(f.xs, c.ab), c.unpaired(f.ys, c.ba)
+		return
+	}
+	type cell struct {
+		x, y   AtomID
+		nx, ny int
+	}
+	cells := make(map[uint64]*cell, len(f.xs))
+	var order []uint64
+	for _, x := range f.xs {
+		s, ok := lv.sig(sa, x)
+		if !ok {
+			continue
+		}
+		k := cells[s]
+		if k == nil {
+			k = &cell{}
+			cells[s] = k
+			order = append(order, s)
+		}
+		k.x = x
+		k.nx++
+	}
+	for _, y := range f.ys {
+		s, ok := lv.sig(sb, y)
+		if !ok {
+			continue
+		}
+		if k := cells[s]; k != nil {
+			k.y = y
+			k.ny++
+		}
+	}
+	done := false
+	for _, s := range order {
+		k := cells[s]
+		if k.nx == 1 && k.ny == 1 && (lv.free || c.compatible(sa, sb, k.x, k.y)) {
+			done = c.pair(k.x, k.y, conf) || done
+		}
+	}
+	if done {
+		f.xs, f.ys = c.unpaired(f.xs, c.ab), c.unpaired(f.ys, c.ba)
+	}
+}
+
+func (c *correlation) unpaired(list []AtomID, pairs []AtomID) []AtomID {
+	return slices.DeleteFunc(list, func(a AtomID) bool { return pairs[a] != 0 })
+}
+
+// compatible reports whether nothing speaks against a pair that only a family
+// name (or order) suggests. For data: some function refers to both, or one side's
+// users do not exist on the other (removed, new, or inlined away), or nobody
+// refers to it. If its old users are all still there and none refers to the new
+// one, they are two variables.
+func (c *correlation) compatible(sa, sb *signer, x, y AtomID) bool {
+	if c.a.Atoms[x].Kind == AtomFunc {
+		return true
+	}
+	ux, uy := sa.users[x], sb.users[y]
+	if len(ux) == 0 || len(uy) == 0 {
+		return true
+	}
+	gone, fresh := false, false
+	for _, u := range ux {
+		p := c.ab[u.atom]
+		if p == 0 {
+			gone = true
+			continue
+		}
+		for _, v := range uy {
+			if v.atom == p {
+				return true
+			}
+		}
+	}
+	for _, v := range uy {
+		fresh = fresh || c.ba[v.atom] == 0
+	}
+	return gone || fresh
+}
+
+// signer computes signatures of atoms of one side; ids of paired atoms are those of side a.
+type signer struct {
+	c      *correlation
+	g      *Graph
+	second bool
+	users  map[AtomID][]user
+	ord    map[user]uint32
+	edges  []Edge
+}
+
+func newSigner(c *correlation, g *Graph, second bool) *signer {
+	return &signer{c: c, g: g, second: second, users: map[AtomID][]user{}}
+}
+
+// index finds the users of the open families' members: one pass over all relocations.
+func (s *signer) index(open []*family, second bool) {
+	want := make([]bool, len(s.g.Atoms))
+	for _, f := range open {
+		list := f.xs
+		if second {
+			list = f.ys
+		}
+		for _, a := range list {
+			want[a] = true
+		}
+	}
+	s.users = s.g.usersOf(want)
+	// The ordinal of a member among those of its family that one user refers to, in order of first reference.
+	s.ord = make(map[user]uint32)
+	type first struct {
+		user AtomID
+		off  uint64
+		m    AtomID
+	}
+	var list []first
+	for _, f := range open {
+		members := f.xs
+		if second {
+			members = f.ys
+		}
+		if len(members) < 2 {
+			continue
+		}
+		list = list[:0]
+		for _, m := range members {
+			us := s.users[m]
+			for i, u := range us {
+				if i > 0 && us[i-1].atom == u.atom {
+					continue
+				}
+				list = append(list, first{u.atom, u.off, m})
+			}
+		}
+		slices.SortFunc(list, func(x, y first) int {
+			return cmp.Or(cmp.Compare(x.user, y.user), cmp.Compare(x.off, y.off), cmp.Compare(x.m, y.m))
+		})
+		n := uint32(0)
+		for i, l := range list {
+			if i > 0 && list[i-1].user != l.user {
+				n = 0
+			}
+			k := user{l.user, uint64(l.m)}
+			if _, ok := s.ord[k]; !ok {
+				s.ord[k] = n
+				n++
+			}
+		}
+	}
+}
+
+// id gives a number for an atom that is equal for both atoms of a pair, or its family for others.
+func (s *signer) id(a AtomID) uint64 {
+	if s.second {
+		if p := s.c.ba[a]; p != 0 {
+			return uint64(p)
+		}
+	} else if s.c.ab[a] != 0 {
+		return uint64(a)
+	}
+	at := &s.g.Atoms[a]
+	if at.Sym != 0 {
+		return hashString(symbols.Key(s.g.File.Symbols[at.Sym].Name)) | 1<<63
+	}
+	return 1<<62 | uint64(at.Kind)
+}
+
+// hasher is a 64-bit hash that is the same in every run. It is fast, not
+// strong: what it suggests is always compared in full.
+type hasher uint64
+
+func (h *hasher) u64(v uint64) {
+	hi, lo := bits.Mul64(uint64(*h)^v^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+	*h = hasher(hi ^ lo)
+}
+
+func (h *hasher) bytes(b []byte) {
+	h.u64(uint64(len(b)))
+	for ; len(b) >= 8; b = b[8:] {
+		h.u64(binary.LittleEndian.Uint64(b))
+	}
+	var tail uint64
+	for i, c := range b {
+		tail |= uint64(c) << (8 * i)
+	}
+	h.u64(tail)
+}
+
+func (h *hasher) string(s string) {
+	h.u64(uint64(len(s)))
+	for ; len(s) >= 8; s = s[8:] {
+		h.u64(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56)
+	}
+	var tail uint64
+	for i := range len(s) {
+		tail |= uint64(s[i]) << (8 * i)
+	}
+	h.u64(tail)
+}
+
+func hashString(s string) uint64 {
+	var h hasher
+	h.string(s)
+	return uint64(h)
+}
+
+// contentSig hashes what an atom holds: size, bytes, and where its edges lead.
+func (s *signer) contentSig(a AtomID) uint64 {
+	g := s.g
+	at := &g.Atoms[a]
+	var h hasher
+	h.u64(at.Size)
+	sec := &g.File.Sections[at.Sec]
+	h.u64(uint64(sec.Flags)<<8 | uint64(sec.Type))
+	h.bytes(g.Bytes(a))
+	s.edges, _ = g.Edges(a, s.edges[:0])
+	for i := range s.edges {
+		e := &s.edges[i]
+		h.u64(e.Off - at.Off)
+		h.u64(uint64(e.Type))
+		t := g.Resolve(e)
+		if t.Atom == 0 {
+			h.string(g.File.Symbols[t.Sym].Name)
+			h.u64(uint64(t.Disp))
+			continue
+		}
+		if ta := &g.Atoms[t.Atom]; ta.Kind == AtomString && t.Disp >= 0 && uint64(t.Disp) < ta.Size {
+			h.bytes(g.Bytes(t.Atom)[t.Disp:])
+			continue
+		}
+		h.u64(s.id(t.Atom))
+		h.u64(uint64(t.Disp))
+	}
+	return uint64(h)
+}
+
+// usersSig hashes who refers to an atom; pos 1 with the place in the user, 2 with
+// the ordinal among the family's members there, 0 without.
+func (s *signer) usersSig(a AtomID, pos int) (uint64, bool) {
+	us := s.users[a]
+	if len(us) == 0 {
+		return 0, false
+	}
+	sigs := make([]uint64, 0, len(us))
+	for _, u := range us {
+		var h hasher
+		h.u64(s.id(u.atom))
+		switch pos {
+		case 1:
+			h.u64(u.off)
+		case 2:
+			h.u64(uint64(s.ord[user{u.atom, uint64(a)}]))
+		}
+		sigs = append(sigs, uint64(h))
+	}
+	slices.Sort(sigs)
+	var h hasher
+	prev := uint64(0)
+	for i, v := range sigs {
+		if i == 0 || v != prev || pos == 1 {
+			h.u64(v)
+		}
+		prev = v
+	}
+	return uint64(h), true
+}
+
+// sigLevel is one way to tell the members of a family apart.
+type sigLevel struct {
+	conf    Confidence
+	sig     func(*signer, AtomID) (uint64, bool)
+	free    bool // the signature itself is evidence enough that users agree
+	last    bool // only when the stricter ones had two rounds
+	inOrder bool
+}
+
+func mix(x, y uint64) uint64 {
+	var h hasher
+	h.u64(x)
+	h.u64(y)
+	return uint64(h)
+}
+
+// sigLevels are tried in order, strictest first.
+var sigLevels = []sigLevel{
+	{conf: ConfContent, free: true, sig: func(s *signer, a AtomID) (uint64, bool) {
+		u, ok := s.usersSig(a, 1)
+		return mix(u, s.contentSig(a)), ok
+	}},
+	{conf: ConfContent, free: true, sig: func(s *signer, a AtomID) (uint64, bool) {
+		u, ok := s.usersSig(a, 0)
+		return mix(u, s.contentSig(a)), ok
+	}},
+	{conf: ConfUsers, free: true, sig: func(s *signer, a AtomID) (uint64, bool) {
+		u, ok := s.usersSig(a, 2)
+		return mix(u, s.g.Atoms[a].Size), ok
+	}},
+	{conf: ConfUsers, free: true, sig: func(s *signer, a AtomID) (uint64, bool) {
+		u, ok := s.usersSig(a, 0)
+		return mix(u, s.g.Atoms[a].Size), ok
+	}},
+	{conf: ConfUsers, free: true, sig: func(s *signer, a AtomID) (uint64, bool) { return s.usersSig(a, 2) }},
+	{conf: ConfUsers, free: true, sig: func(s *signer, a AtomID) (uint64, bool) { return s.usersSig(a, 0) }},
+	{conf: ConfLoose, last: true, sig: func(s *signer, a AtomID) (uint64, bool) { return s.contentSig(a), true }},
+	{conf: ConfLoose, last: true, sig: func(s *signer, a AtomID) (uint64, bool) { return s.g.Atoms[a].Size, true }},
+	{conf: ConfTie, last: true, inOrder: true},
+}
+
+// members pairs the parts of paired functions: prefix with prefix, cold parts by
+// key then in order, glued code and padding in order.
+func (c *correlation) members() {
+	for u := 1; u < len(c.a.Units); u++ {
+		x := &c.a.Units[u]
+		y := c.ab[x.Main]
+		if y == 0 || c.b.Atoms[y].Unit == 0 {
+			continue
+		}
+		v := &c.b.Units[c.b.Atoms[y].Unit]
+		if v.Main != y {
+			continue
+		}
+		conf := c.conf[x.Main]
+		for pass := 0; pass < 2; pass++ {
+			j := 0
+			for _, m := range x.Members {
+				if c.ab[m] != 0 {
+					continue
+				}
+				for k := j; k < len(v.Members); k++ {
+					n := v.Members[k]
+					if c.ba[n] != 0 || !c.samePart(m, n, pass == 0) {
+						continue
+					}
+					c.pair(m, n, conf)
+					j = k + 1
+					break
+				}
+			}
+		}
+	}
+}
+
+func (c *correlation) samePart(m, n AtomID, strict bool) bool {
+	x, y := &c.a.Atoms[m], &c.b.Atoms[n]
+	const mask = FlagPrefix | FlagCold | FlagFallsIn
+	if x.Kind != y.Kind || x.Flag&mask != y.Flag&mask {
+		return false
+	}
+	return !strict || c.a.nameOf(m).Key == c.b.nameOf(n).Key
+}
+
+// anonymous pairs stretches without a name: by section name, where that is
+// unique, and order among equals in number. For writable ones, which have an
+// identity, this is all there is; constants are still compared with whatever a
+// reference leads to.
+func (c *correlation) anonymous() {
+	sections := func(g *Graph) map[string]object.SecID {
+		m := make(map[string]object.SecID)
+		for i := range g.File.Sections {
+			s := &g.File.Sections[i]
+			if !s.Alloc() || g.rows[i] != 0 || s.Strings() || g.first[i] == g.first[i+1] {
+				continue
+			}
+			if _, ok := m[s.Name]; ok {
+				m[s.Name] = 0 // not unique
+				continue
+			}
+			m[s.Name] = object.SecID(i)
+		}
+		return m
+	}
+	var sb map[string]object.SecID
+	for i := range c.a.File.Sections {
+		if !c.a.hasGaps(object.SecID(i)) {
+			continue
+		}
+		if sb == nil {
+			sb = sections(c.b)
+		}
+		s := &c.a.File.Sections[i]
+		j := sb[s.Name]
+		if j == 0 {
+			continue
+		}
+		xs, ys := c.a.gaps(object.SecID(i)), c.b.gaps(j)
+		if len(xs) != len(ys) || slices.ContainsFunc(xs, func(x AtomID) bool { return c.ab[x] != 0 }) || slices.ContainsFunc(ys, func(y AtomID) bool { return c.ba[y] != 0 }) {
+			continue
+		}
+		for k := range xs {
+			c.pair(xs[k], ys[k], ConfFamily)
+		}
+	}
+}
+
+func (g *Graph) hasGaps(sec object.SecID) bool {
+	lo, hi := g.atomsOf(sec)
+	for a := lo; a < hi; a++ {
+		if g.Atoms[a].Kind == AtomAnon {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Graph) gaps(sec object.SecID) []AtomID {
+	var out []AtomID
+	lo, hi := g.atomsOf(sec)
+	for a := lo; a < hi; a++ {
+		if g.Atoms[a].Kind == AtomAnon {
+			out = append(out, a)
+		}
+	}
+	return out
+}

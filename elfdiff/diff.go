@@ -1,0 +1,535 @@
+package elfdiff
+
+import (
+	"cmp"
+	"context"
+	"debug/elf"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
+)
+
+// Diff compares two graphs made with the same rules. A nil opts is the zero
+// Options. The error is a *diag.Error when the objects cannot be compared, or
+// that of the context; differences are no error.
+func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if err := comparable2(orig, patched); err != nil {
+		return nil, err
+	}
+	c := correlate(orig, patched, opts.Pins)
+	if err := diag.Refuse(c.diags); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k := newComparer(c, opts)
+	k.entries()
+	if err := k.run(ctx); err != nil {
+		return nil, err
+	}
+	d := &Delta{OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
+	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus}
+	v.ignored()
+	v.functions()
+	v.data()
+	v.anonymous()
+	d.Orig, d.Patched = account(orig, v.sa, v.skipA), account(patched, v.sb, v.skipB)
+	v.names()
+	d.Diagnostics = slices.Concat(orig.Diags, patched.Diags, c.diags)
+	diag.Sort(d.Diagnostics)
+	return d, nil
+}
+
+func comparable2(a, b *Graph) error {
+	var ds []diag.Diagnostic
+	ha, hb := a.File.Header, b.File.Header
+	if ha.Flags != hb.Flags {
+		ds = append(ds, diag.New(diag.HeaderMismatch, diag.Place{File: b.File.Name}, "e_flags is 0x%x in the original and 0x%x in the patched object", ha.Flags, hb.Flags))
+	}
+	if ha.OSABI != hb.OSABI {
+		ds = append(ds, diag.New(diag.HeaderMismatch, diag.Place{File: b.File.Name}, "OS ABI is %v in the original and %v in the patched object", ha.OSABI, hb.OSABI))
+	}
+	if a.Rules != b.Rules {
+		ds = append(ds, diag.New(diag.HeaderMismatch, diag.Place{File: b.File.Name}, "the objects were analyzed with different rules"))
+	}
+	return diag.Refuse(ds)
+}
+
+// entries makes nodes of the table entries of paired functions, pairwise by row and site, before the comparison runs.
+func (k *comparer) entries() {
+	for u := 1; u < len(k.a.Units); u++ {
+		x := &k.a.Units[u]
+		y := k.c.ab[x.Main]
+		if y == 0 || len(x.Entries) == 0 {
+			continue
+		}
+		v := &k.b.Units[k.b.Atoms[y].Unit]
+		if len(x.Entries) != len(v.Entries) {
+			continue // told apart by verdicts.functions
+		}
+		for i, e := range x.Entries {
+			if k.a.Rules.Tables[k.a.Atoms[e].Row-1].Exclude == "" && k.a.Atoms[e].Row == k.b.Atoms[v.Entries[i]].Row {
+				k.c.pair(e, v.Entries[i], ConfFamily)
+			}
+		}
+	}
+	// Entries that belong to no function: in order, when there are as many.
+	byName := make(map[string]object.SecID)
+	for sec := range k.b.rows {
+		if k.b.rows[sec] != 0 {
+			byName[k.b.File.Sections[sec].Name] = object.SecID(sec)
+		}
+	}
+	free := func(g *Graph, sec object.SecID) []AtomID {
+		var out []AtomID
+		lo, hi := g.atomsOf(sec)
+		for a := lo; a < hi; a++ {
+			if g.Atoms[a].Unit == 0 {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	for sec := range k.a.rows {
+		if k.a.rows[sec] == 0 || k.a.Rules.Tables[k.a.rows[sec]-1].Exclude != "" {
+			continue
+		}
+		other := byName[k.a.File.Sections[sec].Name]
+		if other == 0 {
+			continue
+		}
+		xs, ys := free(k.a, object.SecID(sec)), free(k.b, other)
+		if len(xs) != len(ys) {
+			continue
+		}
+		for i := range xs {
+			k.c.pair(xs[i], ys[i], ConfFamily)
+		}
+	}
+}
+
+// verdicts turns the comparison into a Delta.
+type verdicts struct {
+	k            *comparer
+	c            *correlation
+	a, b         *Graph
+	d            *Delta
+	sa, sb       []Status // by AtomID
+	skipA, skipB []bool   // by SecID: ignored sections
+}
+
+func (v *verdicts) ignored() {
+	match := func(g *Graph) []bool {
+		out := make([]bool, len(g.File.Sections))
+		for i := range g.File.Sections {
+			s := &g.File.Sections[i]
+			if !s.Alloc() {
+				continue
+			}
+			for _, r := range g.Rules.Ignore {
+				if p, ok := strings.CutSuffix(r.Section, "*"); ok && strings.HasPrefix(s.Name, p) || s.Name == r.Section {
+					out[i] = true
+				}
+			}
+			if g.rows[i] != 0 && g.Rules.Tables[g.rows[i]-1].Exclude != "" {
+				out[i] = true
+			}
+		}
+		return out
+	}
+	v.skipA, v.skipB = match(v.a), match(v.b)
+}
+
+// nodeStatus gives the verdict on a pair of atoms, and its causes.
+func (v *verdicts) nodeStatus(x, y AtomID) (Status, []Cause) {
+	n, ok := v.k.index[uint64(x)<<32|uint64(y)]
+	if !ok {
+		return 0, nil
+	}
+	nd := &v.k.nodes[n]
+	switch {
+	case nd.failed:
+		return Changed, nd.causes
+	case nd.lines:
+		return LineOnly, nd.causes
+	}
+	return Unchanged, nil
+}
+
+func worse(a, b Status) Status {
+	if b == 0 || a == Changed {
+		return a
+	}
+	if b == Changed || b == LineOnly {
+		return b
+	}
+	return a
+}
+
+// functions gives every unit its verdict.
+func (v *verdicts) functions() {
+	for u := 1; u < len(v.b.Units); u++ {
+		y := v.b.Units[u].Main
+		x := v.c.ba[y]
+		f := Function{Patched: UnitID(u), Name: v.b.Name(y), Section: v.b.File.Sections[v.b.Atoms[y].Sec].Name, File: v.b.fileName(v.b.Units[u].File),
+			PatchedSize: v.b.unitSize(UnitID(u)), Aliases: v.b.aliases(y), Members: v.b.memberNames(UnitID(u))}
+		if x == 0 || v.a.Atoms[x].Unit == 0 || v.a.Units[v.a.Atoms[x].Unit].Main != x {
+			f.Status = New
+			v.setUnit(v.b, v.sb, UnitID(u), New)
+			v.d.Functions = append(v.d.Functions, f)
+			continue
+		}
+		o := v.a.Atoms[x].Unit
+		f.Orig, f.Confidence, f.OrigSize = o, v.c.conf[x], v.a.unitSize(o)
+		if n := v.a.Name(x); n != f.Name {
+			f.OrigName = n
+		}
+		f.Status = Unchanged
+		add := func(st Status, causes []Cause, member string) {
+			f.Status = worse(f.Status, st)
+			for _, c := range causes {
+				c.Member = member
+				if len(f.Causes) < maxCauses {
+					f.Causes = append(f.Causes, c)
+				}
+			}
+		}
+		for _, m := range v.b.Units[u].Members {
+			if p := v.c.ba[m]; p != 0 {
+				st, causes := v.nodeStatus(p, m)
+				name := ""
+				if m != y {
+					name = v.b.Name(m)
+				}
+				add(st, causes, name)
+			} else if v.b.Atoms[m].Kind != AtomPad {
+				add(Changed, []Cause{{Kind: CauseMember, Patched: v.b.Name(m)}}, "")
+			}
+		}
+		for _, m := range v.a.Units[o].Members {
+			if v.c.ab[m] == 0 && v.a.Atoms[m].Kind != AtomPad {
+				add(Changed, []Cause{{Kind: CauseMember, Orig: v.a.Name(m)}}, "")
+			}
+		}
+		v.unitEntries(o, UnitID(u), add)
+		v.setUnit(v.a, v.sa, o, f.Status)
+		v.setUnit(v.b, v.sb, UnitID(u), f.Status)
+		v.d.Functions = append(v.d.Functions, f)
+	}
+	for u := 1; u < len(v.a.Units); u++ {
+		x := v.a.Units[u].Main
+		if v.sa[x] != 0 {
+			continue
+		}
+		v.setUnit(v.a, v.sa, UnitID(u), Removed)
+		v.d.Functions = append(v.d.Functions, Function{Orig: UnitID(u), Name: v.a.Name(x), Status: Removed, Section: v.a.File.Sections[v.a.Atoms[x].Sec].Name,
+			File: v.a.fileName(v.a.Units[u].File), OrigSize: v.a.unitSize(UnitID(u)), Aliases: v.a.aliases(x), Members: v.a.memberNames(UnitID(u))})
+	}
+}
+
+// unitEntries compares the table entries of two functions: the same number for each row, each pair equal.
+func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
+	count := func(g *Graph, id UnitID) map[string]int {
+		m := make(map[string]int)
+		for _, e := range g.Units[id].Entries {
+			if row := &g.Rules.Tables[g.Atoms[e].Row-1]; row.Exclude == "" {
+				m[row.Section]++
+			}
+		}
+		return m
+	}
+	if len(v.a.Units[o].Entries)+len(v.b.Units[u].Entries) == 0 {
+		return
+	}
+	na, nb := count(v.a, o), count(v.b, u)
+	for i := range v.b.Rules.Tables {
+		s := v.b.Rules.Tables[i].Section
+		if na[s] != nb[s] {
+			add(Changed, []Cause{{Kind: CauseTable, Detail: s, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, "")
+			delete(na, s)
+			delete(nb, s)
+		}
+	}
+	for _, e := range v.b.Units[u].Entries {
+		if x := v.c.ba[e]; x != 0 {
+			st, causes := v.nodeStatus(x, e)
+			add(st, causes, "")
+		}
+	}
+}
+
+// setUnit gives the atoms of a unit a status.
+func (v *verdicts) setUnit(g *Graph, st []Status, u UnitID, s Status) {
+	for _, m := range g.Units[u].Members {
+		st[m] = s
+	}
+	for _, e := range g.Units[u].Entries {
+		st[e] = s
+	}
+}
+
+// data gives every named datum its verdict.
+func (v *verdicts) data() {
+	for i := 1; i < len(v.b.Atoms); i++ {
+		y := AtomID(i)
+		at := &v.b.Atoms[y]
+		if at.Kind != AtomObject || v.skipB[at.Sec] {
+			continue
+		}
+		dt := Datum{Patched: y, Name: v.b.Name(y), Section: v.b.File.Sections[at.Sec].Name, File: v.b.fileName(v.b.symFile[at.Sym]), ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
+		x := v.c.ba[y]
+		if x == 0 {
+			dt.Status = New
+		} else {
+			dt.Orig, dt.Confidence, dt.OrigSize = x, v.c.conf[x], v.a.Atoms[x].Size
+			if n := v.a.Name(x); n != dt.Name {
+				dt.OrigName = n
+			}
+			dt.Status, dt.Causes = v.nodeStatus(x, y)
+			v.sa[x] = dt.Status
+		}
+		v.sb[y] = dt.Status
+		v.d.Data = append(v.d.Data, dt)
+	}
+	for i := 1; i < len(v.a.Atoms); i++ {
+		x := AtomID(i)
+		at := &v.a.Atoms[x]
+		if at.Kind != AtomObject || v.sa[x] != 0 || v.skipA[at.Sec] {
+			continue
+		}
+		v.sa[x] = Removed
+		v.d.Data = append(v.d.Data, Datum{Orig: x, Name: v.a.Name(x), Status: Removed, Section: v.a.File.Sections[at.Sec].Name, File: v.a.fileName(v.a.symFile[at.Sym]),
+			ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
+	}
+}
+
+// anonymous gives what has no name its status: equal to its pair, or to anything
+// of the same content on the other side. What is changed and was not met through
+// a reference is listed as data.
+func (v *verdicts) anonymous() {
+	for n := range v.k.nodes {
+		nd := &v.k.nodes[n]
+		if !nd.failed {
+			st := Unchanged
+			if nd.lines {
+				st = LineOnly
+			}
+			if v.sa[nd.x] == 0 {
+				v.sa[nd.x] = st
+			}
+			if v.sb[nd.y] == 0 {
+				v.sb[nd.y] = st
+			}
+		}
+	}
+	v.strings()
+	for i := 1; i < len(v.b.Atoms); i++ {
+		y := AtomID(i)
+		at := &v.b.Atoms[y]
+		if v.sb[y] != 0 || v.skipB[at.Sec] {
+			continue
+		}
+		v.sb[y] = New
+		x := v.c.ba[y]
+		if x != 0 && v.sa[x] == 0 {
+			v.sa[x], v.sb[y] = Changed, Changed
+		}
+		if at.Kind != AtomAnon {
+			continue
+		}
+		dt := Datum{Patched: y, Status: v.sb[y], Name: v.b.File.Sections[at.Sec].Name, Section: v.b.File.Sections[at.Sec].Name, ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
+		if dt.Status == Changed {
+			dt.Orig, dt.OrigSize, dt.Confidence = x, v.a.Atoms[x].Size, v.c.conf[x]
+			_, dt.Causes = v.nodeStatus(x, y)
+		}
+		v.d.Data = append(v.d.Data, dt)
+	}
+	for i := 1; i < len(v.a.Atoms); i++ {
+		x := AtomID(i)
+		at := &v.a.Atoms[x]
+		if v.sa[x] != 0 || v.skipA[at.Sec] {
+			continue
+		}
+		v.sa[x] = Removed
+		if at.Kind == AtomAnon {
+			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
+		}
+	}
+}
+
+// strings gives strings and constants their status by content.
+func (v *verdicts) strings() {
+	pool := func(g *Graph, skip []bool) map[string]bool {
+		m := make(map[string]bool)
+		for i := 1; i < len(g.Atoms); i++ {
+			if k := g.Atoms[i].Kind; k == AtomString || k == AtomConst {
+				if g.File.RelocsOf(g.Atoms[i].Sec).Len() == 0 {
+					m[string(g.Bytes(AtomID(i)))] = true
+				}
+			}
+		}
+		return m
+	}
+	pa, pb := pool(v.a, v.skipA), pool(v.b, v.skipB)
+	mark := func(g *Graph, st []Status, other map[string]bool) {
+		for i := 1; i < len(g.Atoms); i++ {
+			if k := g.Atoms[i].Kind; (k == AtomString || k == AtomConst) && st[i] == 0 && other[string(g.Bytes(AtomID(i)))] {
+				st[i] = Unchanged
+			}
+		}
+	}
+	mark(v.a, v.sa, pb)
+	mark(v.b, v.sb, pa)
+}
+
+// names gives readers, demangled names and ids, and puts the lists in an order that does not depend on the files' order.
+func (v *verdicts) names() {
+	d := v.d
+	wantA, wantB := make([]bool, len(v.a.Atoms)), make([]bool, len(v.b.Atoms))
+	any := false
+	for i := range d.Data {
+		dt := &d.Data[i]
+		if dt.Status == Unchanged {
+			continue
+		}
+		any = true
+		if dt.Patched != 0 {
+			wantB[dt.Patched] = true
+		} else {
+			wantA[dt.Orig] = true
+		}
+	}
+	if any {
+		ua, ub := v.a.usersOf(wantA), v.b.usersOf(wantB)
+		for i := range d.Data {
+			dt := &d.Data[i]
+			if dt.Status == Unchanged {
+				continue
+			}
+			if dt.Patched != 0 {
+				dt.Readers = v.b.readerNames(ub[dt.Patched])
+			} else {
+				dt.Readers = v.a.readerNames(ua[dt.Orig])
+			}
+		}
+	}
+	slices.SortStableFunc(d.Functions, func(x, y Function) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
+	})
+	slices.SortStableFunc(d.Data, func(x, y Datum) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
+	})
+	seen := make(map[string]int, len(d.Functions)+len(d.Data))
+	id := func(name string) string {
+		n := seen[name]
+		seen[name] = n + 1
+		if n == 0 {
+			return name
+		}
+		return name + "#" + strconv.Itoa(n+1)
+	}
+	for i := range d.Functions {
+		f := &d.Functions[i]
+		f.ID, f.Demangled = id(f.Name), demangled(f.Name)
+	}
+	for i := range d.Data {
+		dt := &d.Data[i]
+		dt.ID, dt.Demangled = id(dt.Name), demangled(dt.Name)
+	}
+}
+
+func (g *Graph) readerNames(us []user) []string {
+	var out []string
+	for _, u := range us {
+		if n := g.Name(u.atom); !slices.Contains(out, n) && len(out) < 32 {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (g *Graph) fileName(scope uint32) string {
+	if scope == 0 {
+		return ""
+	}
+	return g.File.Symbols[g.Files[scope-1]].Name
+}
+
+func (g *Graph) readOnly(sec object.SecID) bool {
+	return g.File.Sections[sec].Flags&elf.SHF_WRITE == 0
+}
+
+// unitSize gives the bytes of a unit's code without padding.
+func (g *Graph) unitSize(u UnitID) uint64 {
+	n := uint64(0)
+	for _, m := range g.Units[u].Members {
+		if g.Atoms[m].Kind != AtomPad {
+			n += g.Atoms[m].Size
+		}
+	}
+	return n
+}
+
+// aliases gives the other names of an atom's start.
+func (g *Graph) aliases(a AtomID) []string {
+	at := &g.Atoms[a]
+	lo, hi := g.labelLo[at.Sec], g.labelLo[at.Sec+1]
+	if hi-lo < 2 {
+		return nil
+	}
+	labels := g.labels[lo:hi]
+	i, _ := slices.BinarySearchFunc(labels, at.Off, func(l object.SymID, off uint64) int { return cmp.Compare(g.File.Symbols[l].Value, off) })
+	var out []string
+	for ; i < len(labels) && g.File.Symbols[labels[i]].Value == at.Off; i++ {
+		if l := labels[i]; l != at.Sym && g.namesTarget(l) {
+			out = append(out, g.File.Symbols[l].Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// memberNames gives the names of a unit's parts other than its body.
+func (g *Graph) memberNames(u UnitID) []string {
+	var out []string
+	for _, m := range g.Units[u].Members {
+		if m != g.Units[u].Main && g.Atoms[m].Sym != 0 {
+			out = append(out, g.Name(m))
+		}
+	}
+	return out
+}
+
+// account adds up the bytes of all allocated sections by status.
+func account(g *Graph, st []Status, skip []bool) Bytes {
+	var n Bytes
+	for i := 1; i < len(g.Atoms); i++ {
+		a := &g.Atoms[i]
+		n.Total += a.Size
+		switch {
+		case a.Kind == AtomPad:
+			n.Padding += a.Size
+		case skip[a.Sec]:
+			n.Excluded += a.Size
+		case st[i] == Unchanged:
+			n.Unchanged += a.Size
+		case st[i] == LineOnly:
+			n.LineOnly += a.Size
+		case st[i] == Changed:
+			n.Changed += a.Size
+		case st[i] == New:
+			n.New += a.Size
+		case st[i] == Removed:
+			n.Removed += a.Size
+		}
+	}
+	return n
+}

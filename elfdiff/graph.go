@@ -1,0 +1,636 @@
+package elfdiff
+
+import (
+	"cmp"
+	"context"
+	"debug/elf"
+	"slices"
+	"sort"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/reloc"
+	"github.com/kdelta/kdelta/x86"
+)
+
+// AtomID is the index of an atom in its graph; 0 is none.
+type AtomID uint32
+
+// UnitID is the index of a unit in its graph; 0 is none.
+type UnitID uint32
+
+// AtomKind says what an atom is.
+type AtomKind uint8
+
+// The kinds of atoms.
+const (
+	AtomFunc   AtomKind = iota + 1 // code with a name
+	AtomCode                       // code without a name: glued to a function, or replacement code of a table entry
+	AtomPad                        // padding, before (prefix) or after a function
+	AtomObject                     // data with a name
+	AtomAnon                       // data without a name: one atom per stretch, however many references point into it
+	AtomString                     // a string of an SHF_MERGE|SHF_STRINGS section
+	AtomConst                      // an entry of another SHF_MERGE section
+	AtomEntry                      // a table entry, by a row of the rules
+)
+
+var atomKindNames = [...]string{"none", "func", "code", "pad", "object", "anon", "string", "const", "entry"}
+
+// String gives the kind's name.
+func (k AtomKind) String() string { return atomKindNames[k] }
+
+// Code reports whether atoms of this kind hold instructions.
+func (k AtomKind) Code() bool { return k == AtomFunc || k == AtomCode || k == AtomPad }
+
+// Atom is a piece of an allocated section that can be kept or dropped alone.
+// The atoms of a section cover it without overlap.
+type Atom struct {
+	Off  uint64 // from the start of the section
+	Size uint64
+	Sec  object.SecID
+	Sym  object.SymID // the name that stands for it; 0 for anonymous ones
+	Unit UnitID       // the unit that it is a member of; the owner, for table entries and replacement code
+	Row  uint16       // AtomEntry: 1 + index into Rules.Tables
+	Kind AtomKind
+	Flag AtomFlag
+}
+
+// AtomFlag holds facts about an atom.
+type AtomFlag uint8
+
+// Facts about atoms.
+const (
+	FlagNested      AtomFlag = 1 << iota // another sized symbol lies inside, or overlaps
+	FlagUndecodable                      // code that does not decode to its end
+	FlagFallsIn                          // the code before it runs into it
+	FlagContent                          // compiler-made data whose identity is its content
+	FlagPrefix                           // padding or signature bytes in front of a function's entry
+	FlagCold                             // a split-off part of a function
+)
+
+// Unit is what a verdict belongs to: a function with its parts.
+type Unit struct {
+	Main    AtomID // the function's body
+	Members []AtomID
+	Entries []AtomID // table entries that belong to it, by row and site
+	File    uint32   // the FILE scope; see Graph.Files
+}
+
+// Graph is one analyzed object. It is immutable and may be shared.
+type Graph struct {
+	File  *object.File
+	Rules *Rules
+	Atoms []Atom         // by AtomID, in section order; 0 is none
+	Units []Unit         // by UnitID; 0 is none
+	Files []object.SymID // the STT_FILE symbols that scope local symbols; scope n (1-based) is Files[n-1], 0 is none
+	Diags []diag.Diagnostic
+
+	first     []AtomID                  // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
+	symFile   []uint32                  // by SymID: FILE scope of a local symbol; 0 none
+	symAtom   []AtomID                  // by SymID: the atom that the symbol lies in; 0 none
+	rows      []uint16                  // by SecID: 1 + index of the table row; 0 none
+	multi     []bool                    // by SecID: more than one unit's code
+	labels    []object.SymID            // symbols of allocated sections except SECTION and FILE, by section and value
+	labelLo   []uint32                  // by SecID: range in labels
+	entryOrd  []uint32                  // by AtomID: place of a table entry among those of its unit and row; nil without entries
+	patchable map[object.SecID][]uint64 // offsets of prefixes that the compiler listed, sorted
+}
+
+// Atoms of a section, in order.
+func (g *Graph) atomsOf(s object.SecID) (lo, hi AtomID) { return g.first[s], g.first[s+1] }
+
+// AtomAt gives the atom of section sec that holds the byte at off; at the
+// section's end, and beyond, its last atom. 0 when the section has none.
+func (g *Graph) AtomAt(sec object.SecID, off uint64) AtomID {
+	lo, hi := g.atomsOf(sec)
+	if lo == hi {
+		return 0
+	}
+	n := sort.Search(int(hi-lo), func(i int) bool { return g.Atoms[lo+AtomID(i)].Off > off })
+	if n == 0 {
+		return lo
+	}
+	return lo + AtomID(n-1)
+}
+
+// Name gives the name of an atom as people know it: its symbol, or its section and offset.
+func (g *Graph) Name(a AtomID) string {
+	at := &g.Atoms[a]
+	if at.Sym != 0 {
+		return g.File.Symbols[at.Sym].Name
+	}
+	return g.File.Sections[at.Sec].Name
+}
+
+// UnitName gives the name of a unit: that of its body.
+func (g *Graph) UnitName(u UnitID) string { return g.Name(g.Units[u].Main) }
+
+// Bytes gives the contents of an atom; nil for SHT_NOBITS.
+func (g *Graph) Bytes(a AtomID) []byte {
+	at := &g.Atoms[a]
+	d := g.File.Sections[at.Sec].Data
+	if d == nil {
+		return nil
+	}
+	return d[at.Off : at.Off+at.Size]
+}
+
+// place names an offset in a section for a diagnostic.
+func (g *Graph) place(sec object.SecID, off uint64) diag.Place {
+	p := diag.Place{File: g.File.Name, Section: g.File.Sections[sec].Name}.At(off)
+	if a := g.AtomAt(sec, off); a != 0 && g.Atoms[a].Sym != 0 {
+		p.Symbol = g.Name(a)
+	}
+	return p
+}
+
+// Analyze makes the graph of an object. It refuses (a *diag.Error) an object
+// whose relocations it could not compare; everything milder is in Graph.Diags.
+// The context is looked at between phases and sections.
+func Analyze(ctx context.Context, f *object.File, rules *Rules) (*Graph, error) {
+	if rules == nil {
+		rules = &Rules{}
+	}
+	g := &Graph{File: f, Rules: rules}
+	if f.Header.Type != elf.ET_REL {
+		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.ElfUnsupported, diag.Place{File: f.Name}, "%v is not a relocatable object", f.Header.Type)}}
+	}
+	for _, step := range []func() error{g.checkRelocs, g.scopes, g.tables, g.atoms, g.units} {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+const maxDiags = 256 // of one kind and one phase; what follows is summed up in one line
+
+// checkRelocs holds rule G7: bytes under a relocation are zero, the field lies in its section, the type is known.
+func (g *Graph) checkRelocs() error {
+	f := g.File
+	var bad []diag.Diagnostic
+	fail := func(code diag.Code, sec object.SecID, off uint64, format string, args ...any) {
+		if len(bad) < maxDiags {
+			bad = append(bad, diag.New(code, diag.Place{File: f.Name, Section: f.Sections[sec].Name}.At(off), format, args...))
+		}
+	}
+	seen := make([]bool, len(f.Sections))
+	for i := range f.Sections {
+		s := &f.Sections[i]
+		if s.Type == elf.SHT_REL && int(s.Info) < len(f.Sections) && f.Sections[s.Info].Alloc() {
+			fail(diag.RelocUnsupported, object.SecID(i), 0, "relocations without addends (SHT_REL)")
+		}
+		if s.Type != elf.SHT_RELA || !f.Sections[s.Info].Alloc() {
+			continue
+		}
+		target := object.SecID(s.Info)
+		if seen[target] && s.Flags&object.SHF_RELA_LIVEPATCH == 0 {
+			fail(diag.ElfMalformed, object.SecID(i), 0, "a second relocation section for %s", f.Sections[target].Name)
+			continue
+		}
+		if s.Flags&object.SHF_RELA_LIVEPATCH != 0 {
+			continue
+		}
+		seen[target] = true
+		data := f.Sections[target].Data
+		size := f.Sections[target].Size
+		rs := f.Relocs(object.SecID(i))
+		for j, n := 0, rs.Len(); j < n; j++ {
+			r := rs.File(j)
+			if r.Type == elf.R_X86_64_NONE {
+				continue
+			}
+			info, ok := reloc.Lookup(r.Type)
+			if !ok {
+				fail(diag.RelocUnsupported, target, r.Off, "relocation type %d", uint32(r.Type))
+				continue
+			}
+			w := uint64(info.Size)
+			if w > size || r.Off > size-w {
+				fail(diag.RelocOutside, target, r.Off, "the %d-byte field of %v ends beyond the section's 0x%x bytes", w, r.Type, size)
+				continue
+			}
+			if data == nil {
+				fail(diag.ElfMalformed, target, r.Off, "a relocation in a section without contents")
+				continue
+			}
+			for _, c := range data[r.Off : r.Off+w] {
+				if c != 0 {
+					fail(diag.RelocNonzero, target, r.Off, "% x under %v", data[r.Off:r.Off+w], r.Type)
+					break
+				}
+			}
+		}
+	}
+	return diag.Refuse(bad)
+}
+
+// scopes numbers the FILE scopes: a local symbol belongs to the FILE symbol before it.
+func (g *Graph) scopes() error {
+	syms := g.File.Symbols
+	g.symFile = make([]uint32, len(syms))
+	cur := uint32(0)
+	for i := 1; i < len(syms); i++ {
+		s := &syms[i]
+		if s.Bind() != elf.STB_LOCAL {
+			continue
+		}
+		if s.Type() == elf.STT_FILE {
+			// An unnamed FILE symbol ends the block before it (GNU ld).
+			if s.Name == "" {
+				cur = 0
+			} else {
+				g.Files = append(g.Files, object.SymID(i))
+				cur = uint32(len(g.Files))
+			}
+			continue
+		}
+		g.symFile[i] = cur
+	}
+	return nil
+}
+
+// fits reports whether the row describes section s: its size is a multiple of
+// the entry, no relocation lies elsewhere, every entry has its site.
+func (g *Graph) fits(row *Table, sec object.SecID) bool {
+	s := &g.File.Sections[sec]
+	if row.Entry <= 0 || s.Size%uint64(row.Entry) != 0 {
+		return false
+	}
+	rs := g.File.RelocsOf(sec)
+	sites := uint64(0)
+	for i, n := 0, rs.Len(); i < n; i++ {
+		r := rs.File(i)
+		if r.Type == elf.R_X86_64_NONE {
+			continue
+		}
+		at := int(r.Off % uint64(row.Entry))
+		if !slices.Contains(row.Refs, at) {
+			return false
+		}
+		if at == row.Site {
+			sites++
+		}
+	}
+	return sites == s.Size/uint64(row.Entry)
+}
+
+// tables finds the row of every table section.
+func (g *Graph) tables() error {
+	f := g.File
+	g.rows = make([]uint16, len(f.Sections))
+	if len(g.Rules.Tables) == 0 {
+		return nil
+	}
+	byName := make(map[string][]uint16)
+	for i := range g.Rules.Tables {
+		n := g.Rules.Tables[i].Section
+		byName[n] = append(byName[n], uint16(i+1))
+	}
+	for i := range f.Sections {
+		s := &f.Sections[i]
+		if !s.Alloc() || s.Size == 0 || s.Data == nil {
+			continue
+		}
+		rows := byName[s.Name]
+		for _, r := range rows {
+			if g.fits(&g.Rules.Tables[r-1], object.SecID(i)) {
+				g.rows[i] = r
+				break
+			}
+		}
+		if len(rows) > 0 && g.rows[i] == 0 {
+			g.Diags = append(g.Diags, diag.New(diag.TableShape, g.place0(object.SecID(i)), "no row for this section fits its 0x%x bytes and %d relocations", s.Size, f.RelocsOf(object.SecID(i)).Len()))
+		}
+	}
+	return nil
+}
+
+// place0 names a section before atoms exist.
+func (g *Graph) place0(sec object.SecID) diag.Place {
+	return diag.Place{File: g.File.Name, Section: g.File.Sections[sec].Name}
+}
+
+// extent is a stretch of a section that something separable covers.
+type extent struct {
+	off, end uint64
+	sym      object.SymID // 0: replacement code of a table entry
+	nested   bool
+}
+
+// atoms cuts every allocated section (rule G1): an atom ends only where a
+// separable thing begins; what lies between is one atom.
+func (g *Graph) atoms() error {
+	f := g.File
+	nsec := len(f.Sections)
+	// Symbols by section: counting sort by section, then by value within each.
+	count := make([]uint32, nsec+1)
+	isLabel := func(s *object.Symbol) bool {
+		if s.Sec == 0 || !f.Sections[s.Sec].Alloc() {
+			return false
+		}
+		t := s.Type()
+		return t != elf.STT_SECTION && t != elf.STT_FILE
+	}
+	for i := range f.Symbols {
+		if s := &f.Symbols[i]; isLabel(s) {
+			count[s.Sec+1]++
+		}
+	}
+	for i := 1; i <= nsec; i++ {
+		count[i] += count[i-1]
+	}
+	g.labelLo = count
+	g.labels = make([]object.SymID, count[nsec])
+	next := slices.Clone(count)
+	for i := range f.Symbols {
+		if s := &f.Symbols[i]; isLabel(s) {
+			g.labels[next[s.Sec]] = object.SymID(i)
+			next[s.Sec]++
+		}
+	}
+	g.symAtom = make([]AtomID, len(f.Symbols))
+	g.first = make([]AtomID, nsec+1)
+	g.multi = make([]bool, nsec)
+	g.Atoms = make([]Atom, 1, len(g.labels)*5/4+nsec+1)
+	g.patchableEntries()
+	bodies := g.bodyExtents()
+	var ext []extent
+	for sec := 1; sec < nsec; sec++ {
+		g.first[sec] = AtomID(len(g.Atoms))
+		s := &f.Sections[sec]
+		if !s.Alloc() || s.Size == 0 {
+			continue
+		}
+		labels := g.labels[count[sec]:count[sec+1]]
+		if len(labels) > 1 {
+			slices.SortFunc(labels, func(a, b object.SymID) int {
+				x, y := &f.Symbols[a], &f.Symbols[b]
+				return cmp.Or(cmp.Compare(x.Value, y.Value), cmp.Compare(y.Size, x.Size), cmp.Compare(a, b))
+			})
+		}
+		id := object.SecID(sec)
+		switch {
+		case g.rows[sec] != 0:
+			g.cutEntries(id)
+		case s.Strings() && s.Data != nil && (s.Entsize == 1 || s.Entsize == 2 || s.Entsize == 4):
+			g.cutStrings(id)
+		case s.Flags&elf.SHF_MERGE != 0 && s.Entsize > 0 && s.Size%s.Entsize == 0 && s.Data != nil && s.Size/s.Entsize <= uint64(len(f.Data)):
+			g.cutConsts(id)
+		default:
+			ext = g.extents(ext[:0], id, labels, bodies[id])
+			g.cutExtents(id, ext, labels)
+		}
+		lo, hi := g.first[sec], AtomID(len(g.Atoms))
+		for _, l := range labels {
+			v := f.Symbols[l].Value
+			n := sort.Search(int(hi-lo), func(i int) bool { return g.Atoms[lo+AtomID(i)].Off > v })
+			if n == 0 {
+				n = 1
+			}
+			g.symAtom[l] = lo + AtomID(n-1)
+		}
+	}
+	g.first[nsec] = AtomID(len(g.Atoms))
+	g.first[0] = 1
+	// Sections that were skipped start where the next one does; first was set for each, nothing to mend.
+	return nil
+}
+
+// bodyExtents finds replacement code that table entries refer to, by section: each
+// body is an atom of its own unless another overlaps it.
+func (g *Graph) bodyExtents() map[object.SecID][]extent {
+	var out map[object.SecID][]extent
+	f := g.File
+	for sec := range g.rows {
+		if g.rows[sec] == 0 {
+			continue
+		}
+		row := &g.Rules.Tables[g.rows[sec]-1]
+		if row.Body == NoField {
+			continue
+		}
+		rs := f.RelocsOf(object.SecID(sec))
+		data := f.Sections[sec].Data
+		for i, n := 0, rs.Len(); i < n; i++ {
+			r := rs.At(i)
+			if int(r.Off%uint64(row.Entry)) != row.Body || r.Type == elf.R_X86_64_NONE {
+				continue
+			}
+			entry := r.Off - uint64(row.Body)
+			size := uint64(data[entry+uint64(row.BodyLen)])
+			sym := &f.Symbols[r.Sym]
+			if size == 0 || sym.Sec == 0 {
+				continue
+			}
+			at := sym.Value + uint64(r.Addend)
+			if limit := f.Sections[sym.Sec].Size; at > limit || size > limit-at {
+				continue
+			}
+			if out == nil {
+				out = make(map[object.SecID][]extent)
+			}
+			out[sym.Sec] = append(out[sym.Sec], extent{off: at, end: at + size})
+		}
+	}
+	return out
+}
+
+// extents lists what is separable in a section: sized symbols that are not nested in another, and bodies.
+func (g *Graph) extents(ext []extent, sec object.SecID, labels []object.SymID, bodies []extent) []extent {
+	f := g.File
+	size := f.Sections[sec].Size
+	for _, l := range labels {
+		s := &f.Symbols[l]
+		if s.Size == 0 || s.Value >= size {
+			continue
+		}
+		end := s.Value + s.Size
+		if end > size || end < s.Value {
+			end = size
+		}
+		if n := len(ext); n > 0 && s.Value < ext[n-1].end {
+			p := &ext[n-1]
+			if s.Value == p.off && end == p.end {
+				continue // an alias
+			}
+			p.nested = true
+			if end > p.end {
+				g.Diags = append(g.Diags, diag.New(diag.OverlappingSymbols, diag.Place{File: f.Name, Section: f.Sections[sec].Name, Symbol: s.Name}.At(s.Value),
+					"overlaps %s, which ends at 0x%x", f.Symbols[p.sym].Name, p.end))
+				p.end = end
+			}
+			continue
+		}
+		ext = append(ext, extent{off: s.Value, end: end, sym: l})
+	}
+	if len(bodies) == 0 {
+		return ext
+	}
+	slices.SortFunc(bodies, func(a, b extent) int {
+		return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(b.end, a.end))
+	})
+	for _, b := range bodies {
+		ext = append(ext, b)
+	}
+	slices.SortStableFunc(ext, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	out := ext[:1]
+	for _, e := range ext[1:] {
+		p := &out[len(out)-1]
+		if e.off >= p.end {
+			out = append(out, e)
+			continue
+		}
+		if e.end > p.end { // overlapping bodies are one atom
+			p.end = e.end
+		}
+		if p.sym == 0 {
+			p.sym = e.sym
+		}
+	}
+	return out
+}
+
+// cutExtents makes the atoms of a section from its extents and the gaps between.
+func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID) {
+	f := g.File
+	s := &f.Sections[sec]
+	pos := uint64(0)
+	li := 0
+	gap := func(end uint64) {
+		// A gap that begins with labels but no size is named by the first of them (asm without .size);
+		// what lies before the first label stays anonymous.
+		for pos < end {
+			for li < len(labels) && f.Symbols[labels[li]].Value < pos {
+				li++
+			}
+			a := Atom{Sec: sec, Off: pos, Size: end - pos, Kind: AtomAnon}
+			if s.Exec() {
+				a.Kind = AtomCode
+			}
+			if li < len(labels) && f.Symbols[labels[li]].Value < end {
+				v := f.Symbols[labels[li]].Value
+				if v == pos {
+					a.Sym = g.pickName(labels, li)
+					a.Kind = g.kindOf(sec, a.Sym)
+				} else if s.Exec() {
+					a.Size = v - pos // padding or glued code in front of an unsized function
+				} else {
+					a.Sym = 0 // data: one anonymous atom, never cut at labels (G1)
+				}
+			}
+			if a.Kind == AtomCode && s.Data != nil && x86.IsPadding(s.Data[a.Off:a.Off+a.Size]) {
+				a.Kind = AtomPad
+				if cut := g.cutBefore(sec, a.Off, a.Off+a.Size); cut != 0 {
+					a.Size = cut - a.Off
+				}
+			}
+			g.Atoms = append(g.Atoms, a)
+			pos += a.Size
+		}
+	}
+	for i := range ext {
+		e := &ext[i]
+		gap(e.off)
+		a := Atom{Sec: sec, Off: e.off, Size: e.end - e.off, Sym: e.sym, Kind: AtomCode}
+		if e.sym != 0 {
+			for li < len(labels) && f.Symbols[labels[li]].Value < e.off {
+				li++
+			}
+			a.Sym = g.pickName(labels, li)
+			a.Kind = g.kindOf(sec, a.Sym)
+		}
+		if e.nested {
+			a.Flag |= FlagNested
+		}
+		g.Atoms = append(g.Atoms, a)
+		pos = e.end
+	}
+	gap(s.Size)
+}
+
+// cutBefore gives the last listed prefix inside (from, to), 0 when there is none: padding
+// before it belongs to the function before, the rest to the one behind.
+func (g *Graph) cutBefore(sec object.SecID, from, to uint64) uint64 {
+	cuts := g.patchable[sec]
+	i, _ := slices.BinarySearch(cuts, to)
+	if i > 0 && cuts[i-1] > from {
+		return cuts[i-1]
+	}
+	return 0
+}
+
+// pickName chooses which of the symbols at one place stands for it: a global
+// before a weak one before a local one, then the order of the symbol table;
+// sized before unsized, and assembler-local labels last.
+func (g *Graph) pickName(labels []object.SymID, li int) object.SymID {
+	f := g.File
+	best := labels[li]
+	rank := func(id object.SymID) int {
+		s := &f.Symbols[id]
+		r := 0
+		if s.Size == 0 {
+			r += 8
+		}
+		if len(s.Name) == 0 || s.Name[0] == '.' && len(s.Name) > 1 && s.Name[1] == 'L' {
+			r += 16
+		}
+		switch s.Bind() {
+		case elf.STB_GLOBAL:
+		case elf.STB_WEAK:
+			r++
+		default:
+			r += 2
+		}
+		return r
+	}
+	v, size := f.Symbols[best].Value, f.Symbols[best].Size
+	br := rank(best)
+	for _, l := range labels[li+1:] {
+		s := &f.Symbols[l]
+		if s.Value != v || size != 0 && s.Size != size {
+			break
+		}
+		if r := rank(l); r < br || r == br && l < best {
+			best, br = l, r
+		}
+	}
+	return best
+}
+
+func (g *Graph) kindOf(sec object.SecID, sym object.SymID) AtomKind {
+	if g.File.Sections[sec].Exec() && g.File.Symbols[sym].Type() != elf.STT_OBJECT {
+		return AtomFunc
+	}
+	return AtomObject
+}
+
+func (g *Graph) cutEntries(sec object.SecID) {
+	n := uint64(g.Rules.Tables[g.rows[sec]-1].Entry)
+	for off := uint64(0); off < g.File.Sections[sec].Size; off += n {
+		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: n, Kind: AtomEntry, Row: g.rows[sec]})
+	}
+}
+
+func (g *Graph) cutStrings(sec object.SecID) {
+	s := &g.File.Sections[sec]
+	for off := uint64(0); off < s.Size; {
+		str, ok := object.StringAt(s.Data, off, int(s.Entsize))
+		if !ok { // nothing terminates it: an anonymous atom
+			g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: s.Size - off, Kind: AtomAnon})
+			return
+		}
+		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: uint64(len(str)), Kind: AtomString})
+		off += uint64(len(str))
+	}
+}
+
+func (g *Graph) cutConsts(sec object.SecID) {
+	s := &g.File.Sections[sec]
+	for off := uint64(0); off < s.Size; off += s.Entsize {
+		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: s.Entsize, Kind: AtomConst})
+	}
+}

@@ -1,0 +1,350 @@
+package elfdiff
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/kdelta/kdelta/x86"
+)
+
+// A source line that changes because somebody added a comment above is not a
+// change of the function. It must be proved, not guessed: the fix for
+// CVE-2024-36017 changes two immediates and nothing else. The proof is: the
+// immediate is loaded into the register of argument n; from there straight to a
+// call, nothing touches that register, nothing branches away and nothing jumps
+// in; the callee and the exact string in the string argument are those of a row
+// of Rules.LineArgs; where the string comes from a table entry, the value is
+// also the line number in that entry, in both builds.
+
+// argRegs are the registers of integer arguments 1 to 6 (System V ABI 3.2.3).
+var argRegs = [...]x86.Reg{x86.DI, x86.SI, x86.DX, x86.CX, x86.R8, x86.R9}
+
+// maxWindow bounds the bytes between a loaded line number and the call.
+const maxWindow = 96
+
+// lineArgument proves that the value that d loads is a source line in both builds.
+func (k *comparer) lineArgument(ax, ay *Atom, dx, dy []byte, d immDiff, ea, eb []Edge) (Cause, bool) {
+	if k.opts.NoLines {
+		return Cause{}, false
+	}
+	rx, tx := k.a.lineUse(ax, dx, d, d.x, ea)
+	if rx == 0 {
+		return Cause{}, false
+	}
+	ry, ty := k.b.lineUse(ay, dy, d, d.y, eb)
+	if ry != rx || tx != ty {
+		return Cause{}, false
+	}
+	row := &k.a.Rules.LineArgs[rx-1]
+	return Cause{Kind: CauseLine, Off: uint64(d.off), Orig: dec(d.x), Patched: dec(d.y), Detail: row.Callee}, true
+}
+
+// lineUse gives 1 + the index of the row that makes the value a line number, and the string that proved it; 0 when none does.
+func (g *Graph) lineUse(at *Atom, code []byte, d immDiff, value uint64, edges []Edge) (row int, text string) {
+	arg := slices.Index(argRegs[:], d.reg) + 1
+	if arg == 0 {
+		return 0, ""
+	}
+	end, callee := g.straightCall(at, code, d, edges)
+	if end == 0 {
+		return 0, ""
+	}
+	for i := range g.Rules.LineArgs {
+		r := &g.Rules.LineArgs[i]
+		if r.Callee != callee || r.Arg != arg {
+			continue
+		}
+		src, ok := g.argument(at, code, r.StringArg, d.off, end, edges)
+		if !ok {
+			continue
+		}
+		t := g.Resolve(&src)
+		if t.Atom == 0 {
+			continue
+		}
+		switch r.Via {
+		case ViaEntryFormat:
+			e := &g.Atoms[t.Atom]
+			if e.Kind != AtomEntry || t.Disp != 0 {
+				continue
+			}
+			tr := &g.Rules.Tables[e.Row-1]
+			if tr.Format == NoField || tr.Line == NoField {
+				continue
+			}
+			b := g.Bytes(t.Atom)
+			if leUint(b[tr.Line:tr.Line+tr.LineSize]) != value {
+				continue
+			}
+			if s, ok := g.entryString(t.Atom, tr.Format); ok && s == r.Text {
+				return i + 1, s
+			}
+		case ViaFormatArg:
+			if s, ok := g.stringAt(t); ok && s == r.Text {
+				return i + 1, s
+			}
+		case ViaFileArg:
+			if s, ok := g.stringAt(t); ok && sourceName(s) {
+				return i + 1, s
+			}
+		case ViaFuncArg:
+			if s, ok := g.stringAt(t); ok && s == g.sourceFunc(at) {
+				return i + 1, s
+			}
+		}
+	}
+	return 0, ""
+}
+
+// sourceName reports whether a string can be what __FILE__ gives.
+func sourceName(s string) bool {
+	i := strings.LastIndexByte(s, '.')
+	if i <= 0 {
+		return false
+	}
+	switch s[i:] {
+	case ".c", ".h", ".S", ".rs", ".cc", ".cpp":
+		return true
+	}
+	return false
+}
+
+// sourceFunc gives the name that __func__ has in the code of an atom that was not inlined into: its own without suffixes.
+func (g *Graph) sourceFunc(at *Atom) string {
+	if at.Unit == 0 {
+		return ""
+	}
+	n := g.UnitName(at.Unit)
+	if i := strings.IndexByte(n, '.'); i > 0 {
+		n = n[:i]
+	}
+	return n
+}
+
+// stringAt gives the string that a target leads to, without its terminator.
+func (g *Graph) stringAt(t Target) (string, bool) {
+	at := &g.Atoms[t.Atom]
+	b := g.Bytes(t.Atom)
+	if t.Disp < 0 || uint64(t.Disp) >= uint64(len(b)) {
+		return "", false
+	}
+	if at.Kind != AtomString && (at.Kind != AtomObject || at.Flag&FlagContent == 0) {
+		return "", false
+	}
+	b = b[t.Disp:]
+	n := bytes.IndexByte(b, 0)
+	if n < 0 {
+		return "", false
+	}
+	return string(b[:n]), true
+}
+
+// entryString gives the string that a field of a table entry refers to.
+func (g *Graph) entryString(entry AtomID, field int) (string, bool) {
+	at := &g.Atoms[entry]
+	rs := g.File.RelocsOf(at.Sec)
+	lo, hi := rs.Range(at.Off+uint64(field), at.Off+uint64(field)+1)
+	if hi-lo != 1 {
+		return "", false
+	}
+	r := rs.At(lo)
+	e := g.relocEdge(&r, 0, false)
+	t := g.Resolve(&e)
+	if t.Atom == 0 {
+		return "", false
+	}
+	return g.stringAt(t)
+}
+
+// straightCall follows the code behind the load d to the first call and gives
+// the end of that call and the callee's name; 0 when anything on the way touches
+// the register or control flow.
+func (g *Graph) straightCall(at *Atom, code []byte, d immDiff, edges []Edge) (end int, callee string) {
+	pos := d.off + d.len
+	limit := min(len(code), pos+maxWindow)
+	for pos < limit {
+		in, err := x86.Decode(code[pos:])
+		if err != nil {
+			return 0, ""
+		}
+		if in.Flow == x86.FlowCall {
+			end = pos + int(in.Len)
+			break
+		}
+		if in.Flow != x86.FlowNone || !keepsOff(in, code[pos:], d.reg) {
+			return 0, ""
+		}
+		pos += int(in.Len)
+	}
+	if end == 0 {
+		return 0, ""
+	}
+	if g.entered(at, code, d.off+1, end, edges) {
+		return 0, ""
+	}
+	call := at.Off + uint64(pos) + 1
+	i := edgeAt(edges, call)
+	if i < 0 {
+		return 0, ""
+	}
+	e := &edges[i]
+	t := g.Resolve(e)
+	switch {
+	case t.Disp != 0:
+		return 0, ""
+	case t.Atom == 0:
+		return end, g.File.Symbols[t.Sym].Name
+	}
+	return end, g.Name(t.Atom)
+}
+
+// edgeAt gives the index of the edge whose field is at off; -1 when there is none.
+func edgeAt(edges []Edge, off uint64) int {
+	return slices.IndexFunc(edges, func(e Edge) bool { return e.Off == off })
+}
+
+// entered reports whether a branch of the code itself, or an entry of one of its
+// tables, leads to a place in [from, to) other than by running into it.
+func (g *Graph) entered(at *Atom, code []byte, from, to int, edges []Edge) bool {
+	w := x86.Walker{Code: code}
+	for w.Next() {
+		if !w.Inst.IsBranch() || w.Inst.Flow == x86.FlowCall {
+			continue
+		}
+		if _, _, v, ok := w.Inst.Rel(w.Bytes()); ok {
+			if t := int64(w.Off+int(w.Inst.Len)) + v; t >= int64(from) && t < int64(to) {
+				return true
+			}
+		}
+	}
+	if at.Unit == 0 {
+		return false
+	}
+	var buf []Edge
+	for _, m := range g.Units[at.Unit].Entries {
+		e := &g.Atoms[m]
+		row := &g.Rules.Tables[e.Row-1]
+		buf, _ = g.Edges(m, buf[:0])
+		for i := range buf {
+			field := int(buf[i].Off - e.Off)
+			if field == row.Site || row.Exclude != "" {
+				continue // a site is where something happens, not where control comes from elsewhere
+			}
+			t := g.Resolve(&buf[i])
+			if t.Atom != 0 && g.Atoms[t.Atom].Sec == at.Sec && g.Atoms[t.Atom].Off == at.Off && t.Disp >= int64(from) && t.Disp < int64(to) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// argument gives the reference that argument n has when control reaches the call
+// that ends at end: the last load of its register before or after the line's own
+// load at off, in the same straight piece of code.
+func (g *Graph) argument(at *Atom, code []byte, n, off, end int, edges []Edge) (Edge, bool) {
+	if n < 1 || n > len(argRegs) {
+		return Edge{}, false
+	}
+	reg := argRegs[n-1]
+	// Walk the function up to the call; every branch, call or return starts the straight piece anew.
+	start, def := 0, -1
+	w := x86.Walker{Code: code[:end]}
+	for w.Next() && w.Off < end {
+		in, b := w.Inst, w.Bytes()
+		if w.Off+int(in.Len) == end {
+			break
+		}
+		if in.Flow != x86.FlowNone {
+			start, def = w.Off+int(in.Len), -1
+			continue
+		}
+		mask, known := in.Writes(b)
+		switch {
+		case loadsAddress(in, b, reg):
+			def = w.Off
+		case !known || mask.Has(reg):
+			def = -1
+		}
+	}
+	if def < start || def < 0 || off < start {
+		return Edge{}, false
+	}
+	if g.entered(at, code, def+1, end, edges) {
+		return Edge{}, false
+	}
+	in, err := x86.Decode(code[def:])
+	if err != nil {
+		return Edge{}, false
+	}
+	lo, hi := at.Off+uint64(def), at.Off+uint64(def)+uint64(in.Len)
+	i := slices.IndexFunc(edges, func(e Edge) bool { return e.Off >= lo && e.Off < hi })
+	if i < 0 {
+		return Edge{}, false
+	}
+	return edges[i], true
+}
+
+// loadsAddress reports whether an instruction puts a relocated address into a register: lea disp(%rip),%reg or mov $imm32,%reg.
+func loadsAddress(in x86.Inst, b []byte, reg x86.Reg) bool {
+	if in.Map == x86.MapOne && in.Opcode == 0x8d && in.RIPRelative() {
+		return modReg(in) == reg
+	}
+	r, _, ok := in.LoadsImm(b)
+	return ok && r == reg
+}
+
+// modReg gives the register that ModRM.reg names.
+func modReg(in x86.Inst) x86.Reg {
+	r := x86.Reg(in.ModRM >> 3 & 7)
+	if in.Prefix&x86.RexR != 0 {
+		r += 8
+	}
+	return r
+}
+
+// keepsOff reports whether an instruction neither reads nor writes a register.
+// Only moves and address computations are known; anything else is taken to touch it.
+func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
+	if in.Map != x86.MapOne || in.Prefix&(x86.VEX|x86.EVEX|x86.XOP) != 0 {
+		return false
+	}
+	ext := func(v uint8, bit x86.Prefix) x86.Reg {
+		r := x86.Reg(v & 7)
+		if in.Prefix&bit != 0 {
+			r += 8
+		}
+		return r
+	}
+	switch op := in.Opcode; {
+	case op >= 0xb8 && op <= 0xbf: // mov $imm,%reg
+		return ext(op, x86.RexB) != reg
+	case op == 0x90:
+		return true
+	case op == 0x89, op == 0x8b, op == 0x8d, op == 0xc7, op == 0x31, op == 0x33: // mov, lea, mov $imm, xor
+	default:
+		return false
+	}
+	if in.ModOff == 0 {
+		return false
+	}
+	mod, rm := in.ModRM>>6, in.ModRM&7
+	if in.Opcode != 0xc7 && ext(in.ModRM>>3, x86.RexR) == reg {
+		return false
+	}
+	if mod == 3 {
+		return ext(rm, x86.RexB) != reg
+	}
+	if rm == 4 {
+		base, index := ext(in.SIB, x86.RexB), ext(in.SIB>>3, x86.RexX)
+		if base == reg && !(mod == 0 && in.SIB&7 == 5) || index == reg && index != x86.SP {
+			return false
+		}
+		return true
+	}
+	if mod == 0 && rm == 5 {
+		return true // RIP-relative
+	}
+	return ext(rm, x86.RexB) != reg
+}

@@ -1,0 +1,63 @@
+package elfdiff
+
+// Rules is what a comparison has to know of the system that an object is built
+// for. It is plain data, never written to: pkg/kernel supplies the rules of
+// Linux; the zero value serves an ordinary ELF object.
+type Rules struct {
+	Version  string  // names the set of rules in results
+	Tables   []Table // several rows for one section are tried in order
+	LineArgs []LineArg
+	Ignore   []Ignored
+}
+
+// Ignored names sections that take no part in verdicts: by name, or by prefix when it ends in '*'.
+type Ignored struct {
+	Section string
+	Reason  string
+}
+
+// NoField says that a table's entries have no such field.
+const NoField = -1
+
+// Table is the row of one form of table section: entries of fixed size, each
+// of which belongs to the function that its site field refers to. Field
+// offsets count bytes from the start of an entry.
+type Table struct {
+	Section string // the section's name
+	Entry   int    // bytes of an entry
+	Refs    []int  // offsets at which an entry may have relocations; the row fits a section only if no other has one
+	Site    int    // the reference that gives the owner: one of Refs
+	Exclude string // not empty: entries are not compared, for this reason ("derived from the code", ...)
+
+	SiteLen int // u8: bytes of code at the site, or NoField
+	Body    int // reference to replacement code, or NoField
+	BodyLen int // u8: bytes of replacement code
+
+	Line     int // line number, or NoField
+	LineSize int // bytes of it: 2 or 4
+	Format   int // reference to a format string, or NoField
+}
+
+// LineArg is a consumer of line numbers in code: in a call of Callee, argument
+// Arg is a source line when argument StringArg leads to the string that Via and
+// Text ask for. Arguments are numbered 1 to 6 in the order of the System V ABI.
+// Callee and register alone prove nothing: the same register carries real
+// numbers to the same printers.
+type LineArg struct {
+	Callee    string
+	Arg       int
+	StringArg int
+	Via       LineVia
+	Text      string // the exact string, for ViaEntryFormat and ViaFormatArg
+}
+
+// LineVia says what the string argument of a LineArg must be.
+type LineVia uint8
+
+// The kinds of string arguments.
+const (
+	ViaEntryFormat LineVia = iota + 1 // the address of a table entry whose Format field refers to Text, and whose Line field holds the same number
+	ViaFormatArg                      // Text itself: a format
+	ViaFileArg                        // a source file's name, as __FILE__ gives it
+	ViaFuncArg                        // the function's own name, as __func__ gives it
+)

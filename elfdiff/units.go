@@ -1,0 +1,387 @@
+package elfdiff
+
+import (
+	"cmp"
+	"debug/elf"
+	"slices"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
+	"github.com/kdelta/kdelta/x86"
+)
+
+// units gathers atoms of code into units (rule G3): a function with what stands
+// before it (prefix), what was split off it (cold parts), and what is glued to
+// it (code behind its size, code that it falls into). Then it gives table
+// entries and replacement code to the unit of their site.
+func (g *Graph) units() error {
+	g.Units = make([]Unit, 1, len(g.Atoms)/2+1)
+	var cold []AtomID
+	for sec := 1; sec < len(g.File.Sections); sec++ {
+		if g.File.Sections[sec].Exec() {
+			cold = g.sectionUnits(object.SecID(sec), cold)
+		}
+	}
+	g.coldParts(cold)
+	g.owners()
+	for i := 1; i < len(g.Atoms); i++ {
+		a := &g.Atoms[i]
+		if a.Kind == AtomObject && g.nameOf(AtomID(i)).Flags.Has(symbols.Content) {
+			a.Flag |= FlagContent
+		}
+	}
+	return nil
+}
+
+// nameOf parses the name of an atom's symbol.
+func (g *Graph) nameOf(a AtomID) symbols.Family {
+	if s := g.Atoms[a].Sym; s != 0 {
+		return symbols.Parse(g.File.Symbols[s].Name)
+	}
+	return symbols.Family{}
+}
+
+// sectionUnits makes the units of one section of code; split-off parts are put on the list cold.
+func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
+	lo, hi := g.atomsOf(sec)
+	bodies := 0
+	var cur UnitID  // the unit that code without a name is glued to
+	var lead AtomID // first atom of what waits for the next function: its prefix
+	begin := func(a AtomID) UnitID {
+		u := UnitID(len(g.Units))
+		unit := Unit{Main: a, File: g.symFile[g.Atoms[a].Sym]}
+		for ; lead != 0 && lead < a; lead++ {
+			g.Atoms[lead].Unit = u
+			g.Atoms[lead].Flag |= FlagPrefix
+			unit.Members = append(unit.Members, lead)
+		}
+		lead = 0
+		g.Atoms[a].Unit = u
+		unit.Members = append(unit.Members, a)
+		g.Units = append(g.Units, unit)
+		return u
+	}
+	join := func(a AtomID, u UnitID) {
+		g.Atoms[a].Unit = u
+		g.Units[u].Members = append(g.Units[u].Members, a)
+	}
+	for a := lo; a < hi; a++ {
+		at := &g.Atoms[a]
+		switch at.Kind {
+		case AtomFunc:
+			fam := g.nameOf(a)
+			switch {
+			case fam.Flags.Has(symbols.Prefix) && a+1 < hi && g.Atoms[a+1].Kind == AtomFunc:
+				if lead == 0 {
+					lead = a
+				}
+				continue
+			case fam.Flags.Has(symbols.Cold):
+				cold = append(cold, a)
+				bodies++
+				cur, lead = 0, 0
+				continue
+			}
+			bodies++
+			if cur != 0 && lead == 0 && a > lo && g.fallsInto(a-1) {
+				at.Flag |= FlagFallsIn
+				join(a, cur)
+				continue
+			}
+			cur = begin(a)
+		case AtomPad:
+			if a+1 < hi && g.Atoms[a+1].Kind == AtomFunc && g.isPrefix(a) {
+				if lead == 0 {
+					lead = a
+				}
+				continue
+			}
+			if cur != 0 {
+				join(a, cur)
+			}
+		case AtomCode:
+			bodies++
+			if cur != 0 {
+				join(a, cur)
+			}
+		}
+	}
+	g.multi[sec] = bodies > 1
+	return cold
+}
+
+// isPrefix reports whether the padding a, which stands before a function, belongs
+// to that function's entry rather than to the alignment of the one before:
+// it opens the section, or the compiler's list of patchable entries points at it.
+func (g *Graph) isPrefix(a AtomID) bool {
+	at := &g.Atoms[a]
+	if at.Off == 0 {
+		d := g.File.Sections[at.Sec].Data
+		return d != nil && d[0] != 0
+	}
+	return g.prefixCut(at.Sec, at.Off)
+}
+
+// prefixCut reports whether the list of patchable entries points at off.
+func (g *Graph) prefixCut(sec object.SecID, off uint64) bool {
+	cuts := g.patchable[sec]
+	_, ok := slices.BinarySearch(cuts, off)
+	return ok
+}
+
+// patchableEntries reads where __patchable_function_entries (gcc and clang,
+// -fpatchable-function-entry) points: the first byte of a function's prefix.
+func (g *Graph) patchableEntries() {
+	f := g.File
+	for i := range f.Sections {
+		s := &f.Sections[i]
+		if s.Name != "__patchable_function_entries" || !s.Alloc() {
+			continue
+		}
+		rs := f.RelocsOf(object.SecID(i))
+		for j, n := 0, rs.Len(); j < n; j++ {
+			r := rs.File(j)
+			sym := &f.Symbols[r.Sym]
+			if sym.Sec == 0 || r.Type != elf.R_X86_64_64 {
+				continue
+			}
+			if g.patchable == nil {
+				g.patchable = make(map[object.SecID][]uint64)
+			}
+			g.patchable[sym.Sec] = append(g.patchable[sym.Sec], sym.Value+uint64(r.Addend))
+		}
+	}
+	for _, v := range g.patchable {
+		slices.Sort(v)
+	}
+}
+
+// fallsInto reports whether the code of atom a runs into the atom behind it.
+// A call at the very end does not count: functions that do not return end so.
+func (g *Graph) fallsInto(a AtomID) bool {
+	at := &g.Atoms[a]
+	if at.Kind != AtomFunc && at.Kind != AtomCode {
+		return false
+	}
+	d := g.Bytes(a)
+	var last x86.Inst
+	for off := 0; off < len(d); {
+		in, err := x86.Decode(d[off:])
+		if err != nil {
+			return false
+		}
+		last = in
+		off += int(in.Len)
+	}
+	return last.Len != 0 && last.FallsThrough() && last.Flow != x86.FlowCall && last.Flow != x86.FlowCallInd && last.Flow != x86.FlowTrap
+}
+
+// coldParts gives split-off parts to the unit of their parent: the function of
+// that name in the same FILE scope (or global), confirmed by a reference
+// between the two; where names repeat, the reference decides.
+func (g *Graph) coldParts(cold []AtomID) {
+	if len(cold) == 0 {
+		return
+	}
+	slices.SortFunc(cold, func(a, b AtomID) int { return cmp.Compare(g.Name(a), g.Name(b)) })
+	want := make(map[string][]AtomID)
+	for _, c := range cold {
+		want[g.nameOf(c).Parent] = nil
+	}
+	for _, l := range g.labels {
+		name := g.File.Symbols[l].Name
+		if list, ok := want[name]; ok {
+			if a := g.symAtom[l]; a != 0 && g.Atoms[a].Kind == AtomFunc && !slices.Contains(list, a) {
+				want[name] = append(list, a)
+			}
+		}
+	}
+	// A part may itself have been split: foo.part.0.cold's parent is a unit, but foo.cold.1.cold's is a part.
+	// Parents are resolved in the order of the sections; two rounds reach every chain that compilers make.
+	for round := 0; round < 2; round++ {
+		for _, c := range cold {
+			if g.Atoms[c].Unit != 0 {
+				continue
+			}
+			fam := g.nameOf(c)
+			scope := g.symFile[g.Atoms[c].Sym]
+			var named, linked []AtomID
+			for _, p := range want[fam.Parent] {
+				if p == c || g.Atoms[p].Unit == 0 {
+					continue
+				}
+				ps := &g.File.Symbols[g.Atoms[p].Sym]
+				if ps.Bind() == elf.STB_LOCAL && scope != g.symFile[g.Atoms[p].Sym] && g.File.Symbols[g.Atoms[c].Sym].Bind() == elf.STB_LOCAL {
+					continue
+				}
+				named = append(named, p)
+				if g.refers(p, c) || g.refers(c, p) {
+					linked = append(linked, p)
+				}
+			}
+			var parent AtomID
+			switch {
+			case len(linked) == 1:
+				parent = linked[0]
+			case len(linked) == 0 && len(named) == 1:
+				parent = named[0]
+			}
+			if parent == 0 {
+				continue
+			}
+			u := g.Atoms[parent].Unit
+			g.Atoms[c].Unit = u
+			g.Atoms[c].Flag |= FlagCold
+			g.Units[u].Members = append(g.Units[u].Members, c)
+		}
+	}
+	for _, c := range cold {
+		if g.Atoms[c].Unit == 0 {
+			g.Diags = append(g.Diags, diag.New(diag.ColdParent, g.place(g.Atoms[c].Sec, g.Atoms[c].Off), "no function %s that refers to this part", g.nameOf(c).Parent))
+			u := UnitID(len(g.Units))
+			g.Units = append(g.Units, Unit{Main: c, Members: []AtomID{c}, File: g.symFile[g.Atoms[c].Sym]})
+			g.Atoms[c].Unit = u
+		}
+	}
+	// Code glued behind a part (padding, code without a symbol) follows the part's unit.
+	for sec := 1; sec < len(g.File.Sections); sec++ {
+		if !g.File.Sections[sec].Exec() {
+			continue
+		}
+		lo, hi := g.atomsOf(object.SecID(sec))
+		for a := lo; a < hi; a++ {
+			if at := &g.Atoms[a]; at.Unit == 0 && a > lo && g.Atoms[a-1].Unit != 0 && (at.Kind == AtomPad || at.Kind == AtomCode) && g.Atoms[a-1].Flag&FlagCold != 0 {
+				at.Unit = g.Atoms[a-1].Unit
+				at.Flag |= FlagCold
+				g.Units[at.Unit].Members = append(g.Units[at.Unit].Members, a)
+			}
+		}
+	}
+}
+
+// refers reports whether a relocation in atom a leads to atom b, give or take
+// the distance to the end of an instruction.
+func (g *Graph) refers(a, b AtomID) bool {
+	f := g.File
+	from, to := &g.Atoms[a], &g.Atoms[b]
+	rs := f.RelocsOf(from.Sec)
+	lo, hi := rs.Range(from.Off, from.Off+from.Size)
+	for i := lo; i < hi; i++ {
+		r := rs.At(i)
+		s := &f.Symbols[r.Sym]
+		if s.Sec != to.Sec {
+			continue
+		}
+		pos := s.Value + uint64(r.Addend) + 4
+		if pos >= to.Off && pos <= to.Off+to.Size {
+			return true
+		}
+	}
+	return false
+}
+
+// owners gives each table entry, and the replacement code it brings, to the
+// unit that its site lies in. Tables with replacement code go first, since the
+// sites of other tables may lie in it.
+func (g *Graph) owners() {
+	f := g.File
+	type owned struct {
+		unit   UnitID
+		member int // place of the site's section among the unit's: does not depend on the order of sections
+		site   uint64
+		id     AtomID
+	}
+	var all []owned
+	for pass := 0; pass < 2; pass++ {
+		for sec := range g.rows {
+			if g.rows[sec] == 0 {
+				continue
+			}
+			row := &g.Rules.Tables[g.rows[sec]-1]
+			if (row.Body != NoField) != (pass == 0) {
+				continue
+			}
+			rs := f.RelocsOf(object.SecID(sec))
+			lo, _ := g.atomsOf(object.SecID(sec))
+			for i, n := 0, rs.Len(); i < n; i++ {
+				r := rs.At(i)
+				if int(r.Off%uint64(row.Entry)) != row.Site || r.Type == elf.R_X86_64_NONE {
+					continue
+				}
+				s := &f.Symbols[r.Sym]
+				if s.Sec == 0 {
+					continue
+				}
+				id := lo + AtomID(r.Off/uint64(row.Entry))
+				pos := s.Value + uint64(r.Addend)
+				t := g.AtomAt(s.Sec, pos)
+				if t == 0 || g.Atoms[t].Unit == 0 {
+					continue
+				}
+				u := g.Atoms[t].Unit
+				g.Atoms[id].Unit = u
+				all = append(all, owned{u, g.memberIndex(u, s.Sec), pos, id})
+				if row.Body != NoField {
+					g.ownBody(row, rs, object.SecID(sec), r.Off-uint64(row.Site), u)
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b owned) int {
+		return cmp.Or(cmp.Compare(a.unit, b.unit), cmp.Compare(g.Atoms[a.id].Row, g.Atoms[b.id].Row), cmp.Compare(a.member, b.member),
+			cmp.Compare(a.site, b.site), cmp.Compare(a.id, b.id))
+	})
+	if len(all) > 0 {
+		g.entryOrd = make([]uint32, len(g.Atoms))
+	}
+	n := uint32(0)
+	for i, o := range all {
+		if i > 0 && (all[i-1].unit != o.unit || g.Atoms[all[i-1].id].Row != g.Atoms[o.id].Row) {
+			n = 0
+		}
+		g.entryOrd[o.id] = n
+		n++
+		g.Units[o.unit].Entries = append(g.Units[o.unit].Entries, o.id)
+	}
+}
+
+// memberIndex gives the place of section sec among the sections of a unit's members.
+func (g *Graph) memberIndex(u UnitID, sec object.SecID) int {
+	for i, m := range g.Units[u].Members {
+		if g.Atoms[m].Sec == sec {
+			return i
+		}
+	}
+	return len(g.Units[u].Members)
+}
+
+// ownBody gives the replacement code of the entry at off to unit u.
+func (g *Graph) ownBody(row *Table, rs object.Relocs, sec object.SecID, entry uint64, u UnitID) {
+	f := g.File
+	lo, hi := rs.Range(entry+uint64(row.Body), entry+uint64(row.Body)+1)
+	if lo == hi || f.Sections[sec].Data[entry+uint64(row.BodyLen)] == 0 {
+		return
+	}
+	r := rs.At(lo)
+	s := &f.Symbols[r.Sym]
+	if s.Sec == 0 {
+		return
+	}
+	b := g.AtomAt(s.Sec, s.Value+uint64(r.Addend))
+	if b != 0 && g.Atoms[b].Unit == 0 && g.Atoms[b].Kind == AtomCode {
+		g.Atoms[b].Unit = u
+	}
+}
+
+// unitOfSymbol gives the unit whose function has this exact name; 0 none. For callers with one name to look up.
+func (g *Graph) unitOfSymbol(name string) UnitID {
+	i := slices.IndexFunc(g.labels, func(l object.SymID) bool {
+		a := g.symAtom[l]
+		return g.File.Symbols[l].Name == name && a != 0 && g.Atoms[a].Unit != 0
+	})
+	if i < 0 {
+		return 0
+	}
+	return g.Atoms[g.symAtom[g.labels[i]]].Unit
+}

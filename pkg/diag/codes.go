@@ -1,0 +1,136 @@
+package diag
+
+// Code names one kind of finding. Codes are part of the API: they never change
+// their meaning and are never reused.
+type Code string
+
+// Entry is what the catalogue says of a code.
+type Entry struct {
+	Code     Code
+	Severity Severity // the severity that New gives
+	Meaning  string   // what it says, for somebody who meets it first
+	Remedy   string   // what to do about it
+}
+
+// Codes of the object reader and the builder.
+const (
+	ElfMalformed   Code = "elf-malformed"
+	ElfUnsupported Code = "elf-unsupported"
+	ElfLimit       Code = "elf-limit"
+	BuildInvalid   Code = "build-invalid"
+)
+
+// Codes of the graph and the differ.
+const (
+	RelocNonzero       Code = "reloc-nonzero"
+	RelocUnsupported   Code = "reloc-unsupported"
+	RelocOutside       Code = "reloc-outside"
+	ColdParent         Code = "cold-parent"
+	OverlappingSymbols Code = "overlapping-symbols"
+	TableShape         Code = "table-shape"
+	Undecodable        Code = "undecodable"
+	AmbiguousTarget    Code = "ambiguous-target"
+	AmbiguousMatch     Code = "ambiguous-match"
+	HeaderMismatch     Code = "header-mismatch"
+	PinInvalid         Code = "pin-invalid"
+)
+
+// Codes of selection and patch writing.
+const (
+	DataChanged    Code = "data-changed"
+	DataStructure  Code = "data-structure"
+	UnknownTable   Code = "unknown-table"
+	NoFtraceEntry  Code = "no-ftrace-entry"
+	InitChanged    Code = "init-changed"
+	InitReference  Code = "init-reference"
+	Unpatchable    Code = "unpatchable-section"
+	GroupChanged   Code = "section-group"
+	SymposUnknown  Code = "sympos-unknown"
+	NothingChanged Code = "nothing-changed"
+	WeakChanged    Code = "weak-changed"
+	ExportChanged  Code = "export-changed"
+	NewInitcall    Code = "new-initcall"
+	NewTracepoint  Code = "new-tracepoint"
+	Instrumented   Code = "instrumented"
+	NotImplemented Code = "not-supported-yet"
+)
+
+// catalogue lists every code once, in the order of the constants above.
+var catalogue = []Entry{
+	{ElfMalformed, SevError, "The file is not a well-formed ELF object: a header, table or index points outside what is there.",
+		"Rebuild the object; if a tool wrote it, report the tool. kdelta reads nothing from a file that contradicts itself."},
+	{ElfUnsupported, SevError, "The file is ELF, but not a kind that kdelta reads (ELF64, little-endian, x86-64).",
+		"Give x86-64 objects as the compiler, the linker's -r or objtool write them."},
+	{ElfLimit, SevError, "The file exceeds a limit on sizes or counts.",
+		"Raise the limit in object.Options if the file is trusted."},
+	{BuildInvalid, SevError, "What was put into a Builder does not make a valid object.",
+		"This is a fault of the calling program; the message says which section or symbol."},
+
+	{RelocNonzero, SevError, "Bytes under a relocation are not zero. They would be masked in comparison and the kernel refuses them when it loads the module.",
+		"Rebuild without implicit addends: x86-64 uses RELA, whose fields are zero in the file."},
+	{RelocUnsupported, SevError, "A relocation of a type that the kernel's module loader does not apply.",
+		"Rebuild with the kernel's own flags (-mcmodel=kernel -fno-pic); GOT and TLS relocations cannot be in a livepatch."},
+	{RelocOutside, SevError, "A relocation's field reaches beyond the end of its section.",
+		"Rebuild the object; the file contradicts itself."},
+	{ColdParent, SevWarning, "A split-off part (.cold) whose parent function was not found by name and reference; it is treated as a function of its own.",
+		"If the parent is in this object, report it with both names; otherwise rebuild with -fno-reorder-blocks-and-partition."},
+	{OverlappingSymbols, SevWarning, "Two sized symbols overlap in part; their bytes are treated as one piece.",
+		"Such code can be compared, but not replaced by a livepatch."},
+	{TableShape, SevWarning, "A table's size or relocations do not fit the entry size that its row gives; it is compared as one piece.",
+		"Give the entry size of this kernel (rules, BTF or DWARF)."},
+	{Undecodable, SevWarning, "Code that does not decode cleanly to its end (data between instructions?); it is compared as bytes and references.",
+		"Nothing, unless the function is to be patched: then its references inside the section cannot be rewritten."},
+	{AmbiguousTarget, SevError, "A reference lies between two pieces (the end of one, the start of the next) and both readings lead to different results.",
+		"Rebuild with -fdata-sections, or keep the order of the two objects."},
+	{AmbiguousMatch, SevNote, "Several pieces of the original match a piece of the patched object equally well.",
+		"Pin the pair, or check the named pieces by hand."},
+	{HeaderMismatch, SevError, "The two objects cannot be compared: their ELF headers differ in type, machine or flags.",
+		"Give two builds of the same object by the same toolchain."},
+	{PinInvalid, SevError, "A pair that the caller pinned does not exist, or contradicts another.",
+		"Give names as readelf -s prints them."},
+
+	{DataChanged, SevError, "Data that the running kernel already holds was changed; a livepatch replaces functions, not data.",
+		"Keep the old initial value and change the variable in a pre-patch callback, or use a shadow variable."},
+	{DataStructure, SevWarning, "The layout of a structure that a changed function uses is different.",
+		"Existing instances in the running kernel have the old layout: use a shadow variable for new members."},
+	{UnknownTable, SevError, "A section without a rule refers to a function that is replaced; its entries would be lost.",
+		"Add a row for the section to the rules (entry size, and keep or drop)."},
+	{NoFtraceEntry, SevError, "The function has no ftrace call at its entry, so the kernel cannot redirect it.",
+		"Change its callers instead; the message names those that can be patched."},
+	{InitChanged, SevError, "Changed code or data that the kernel frees after boot or module load.",
+		"It has already run; do what it does in a callback if it must happen."},
+	{InitReference, SevError, "A function that is replaced refers to memory that is freed after init.",
+		"Remove the reference, or mark the function __init as well."},
+	{Unpatchable, SevError, "A changed function lies in a section that livepatch cannot replace (noinstr, entry code and the like).",
+		"Change its callers instead."},
+	{GroupChanged, SevError, "A changed or new member of a section group.",
+		"Kernel objects hold no groups; rebuild without COMDAT."},
+	{SymposUnknown, SevError, "The position of a symbol among its namesakes in the running kernel is not known.",
+		"Give a symbol source (--symbols), or change the name."},
+	{NothingChanged, SevNote, "No function differs.", "There is nothing to patch."},
+	{WeakChanged, SevError, "A weak definition changed; the kernel may run another one.",
+		"Give a symbol source that shows which definition the kernel runs."},
+	{ExportChanged, SevError, "An exported symbol was added, removed or changed.",
+		"Modules cannot see exports of a livepatch; keep the export as it was."},
+	{NewInitcall, SevError, "The patched object holds an initcall that the original does not.",
+		"Initcalls have run already; use a callback."},
+	{NewTracepoint, SevError, "The patched object holds a tracepoint that the original does not.",
+		"New tracepoints are never registered; use an existing one or printk."},
+	{Instrumented, SevError, "The object is instrumented (KASAN, KCSAN, KCOV or gcov); its hidden data cannot be carried into a livepatch.",
+		"Build without the instrumentation."},
+	{NotImplemented, SevError, "kdelta does not handle this yet and refuses rather than guess.",
+		"See the README for what is supported."},
+}
+
+// Catalogue gives every code with its meaning and remedy, in a fixed order.
+func Catalogue() []Entry { return append([]Entry(nil), catalogue...) }
+
+// Lookup gives the catalogue's entry of a code; for a code that is not in it, an error without a remedy.
+func Lookup(c Code) Entry {
+	for i := range catalogue {
+		if catalogue[i].Code == c {
+			return catalogue[i]
+		}
+	}
+	return Entry{Code: c, Severity: SevError}
+}

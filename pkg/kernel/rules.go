@@ -1,0 +1,115 @@
+// Package kernel says what is special about Linux, as data: the tables that
+// live beside code, the consumers of line numbers, the sections that take no
+// part in a comparison. elfdiff takes it as elfdiff.Rules.
+package kernel
+
+import "github.com/kdelta/kdelta/elfdiff"
+
+const none = elfdiff.NoField
+
+// Rules gives the rules for x86-64 Linux from 4.x to 7.2. The result is the
+// caller's own: add rows in front of Tables for other layouts.
+func Rules() *elfdiff.Rules {
+	return &elfdiff.Rules{
+		Version:  "linux-x86-64/1",
+		Tables:   tables(),
+		LineArgs: lineArgs(),
+		Ignore:   ignored(),
+	}
+}
+
+// site is a table of entries of n bytes whose only reference is the site.
+func site(section string, n int) elfdiff.Table {
+	return elfdiff.Table{Section: section, Entry: n, Refs: []int{0}, Site: 0, SiteLen: none, Body: none, BodyLen: none, Line: none, Format: none}
+}
+
+// refs is a table of entries of n bytes with references at the given offsets, the first of which is the site.
+func refs(section string, n int, at ...int) elfdiff.Table {
+	t := site(section, n)
+	t.Refs = at
+	return t
+}
+
+// bug is a form of __bug_table with its line number at offset line.
+func bug(n, line, format int, at ...int) elfdiff.Table {
+	t := refs("__bug_table", n, at...)
+	t.Line, t.LineSize, t.Format = line, 2, format
+	return t
+}
+
+// alt is a form of .altinstructions with its two length bytes at offset lens.
+func alt(n, lens int) elfdiff.Table {
+	t := refs(".altinstructions", n, 0, 4)
+	t.Body, t.SiteLen, t.BodyLen = 4, lens, lens+1
+	return t
+}
+
+// derived is a table that the compiler or objtool derives from the code.
+func derived(t elfdiff.Table) elfdiff.Table {
+	t.Exclude = "derived from the code"
+	return t
+}
+
+func tables() []elfdiff.Table {
+	return []elfdiff.Table{
+		// struct bug_entry: 16 bytes since 6.19 (addr, format, file, u16 line, u16 flags), 12 before (addr, file, line, flags).
+		bug(16, 12, 4, 0, 4, 8),
+		bug(12, 8, none, 0, 4),
+		// struct alt_instr: 14 bytes since 6.2 (instr, repl, u32 cpuid and flags, lengths), 12 before (u16 cpuid), 13 up to 5.13 (and a pad length).
+		alt(14, 12), alt(12, 10), alt(13, 10),
+		// struct exception_table_entry: insn, fixup and, since 4.6, a handler (a reference up to 5.16, a number since).
+		refs("__ex_table", 12, 0, 4, 8), refs("__ex_table", 8, 0, 4),
+		// struct jump_entry: code, target, key; 24 bytes of absolute addresses before 4.20.
+		refs("__jump_table", 16, 0, 4, 8), refs("__jump_table", 24, 0, 8, 16),
+		// struct static_call_site: site, key.
+		refs(".static_call_sites", 8, 0, 4),
+		// struct paravirt_patch_site up to 6.7: instr, u8 type, u8 length, padding; in older kernels the address is 8 bytes.
+		site(".parainstructions", 16), site(".parainstructions", 12),
+		site(".smp_locks", 4),
+		derived(site("__mcount_loc", 8)),
+		derived(site("__patchable_function_entries", 8)),
+		derived(site(".retpoline_sites", 4)),
+		derived(site(".return_sites", 4)),
+		derived(site(".call_sites", 4)),
+		derived(site(".cfi_sites", 4)),
+		derived(site(".ibt_endbr_seal", 4)),
+		derived(site(".kcfi_traps", 4)),
+		derived(site("_error_injection_whitelist", 16)),
+	}
+}
+
+func lineArgs() []elfdiff.LineArg {
+	const rtnl = "RTNL: assertion failed at %s (%d)\n"
+	out := []elfdiff.LineArg{
+		// ASSERT_RTNL: WARN_ONCE(!rtnl_is_locked(), rtnl, __FILE__, __LINE__); since 6.19 the format is in the bug entry.
+		{Callee: "__SCT__WARN_trap", Arg: 3, StringArg: 1, Via: elfdiff.ViaEntryFormat, Text: rtnl},
+		{Callee: "__warn_printk", Arg: 3, StringArg: 1, Via: elfdiff.ViaFormatArg, Text: rtnl},
+		{Callee: "printk", Arg: 3, StringArg: 1, Via: elfdiff.ViaFormatArg, Text: "\x013" + rtnl},
+		{Callee: "printk", Arg: 3, StringArg: 1, Via: elfdiff.ViaFormatArg, Text: "<3>" + rtnl},
+		{Callee: "_printk", Arg: 3, StringArg: 1, Via: elfdiff.ViaFormatArg, Text: "\x013" + rtnl},
+	}
+	// Functions that take a file name and a line by their prototypes (include/linux/kernel.h, lockdep.h, asm-generic/bug.h).
+	for _, f := range []string{"warn_slowpath_null", "warn_slowpath_fmt", "warn_slowpath_fmt_taint", "__might_sleep", "___might_sleep", "__might_resched", "__might_fault", "lockdep_rcu_suspicious"} {
+		out = append(out, elfdiff.LineArg{Callee: f, Arg: 2, StringArg: 1, Via: elfdiff.ViaFileArg})
+	}
+	// fs/btrfs: (object, function, line, ...).
+	for _, f := range []string{"__btrfs_abort_transaction", "__btrfs_handle_fs_error", "__btrfs_std_error", "__btrfs_panic"} {
+		out = append(out, elfdiff.LineArg{Callee: f, Arg: 3, StringArg: 2, Via: elfdiff.ViaFuncArg})
+	}
+	return out
+}
+
+func ignored() []elfdiff.Ignored {
+	return []elfdiff.Ignored{
+		{Section: ".discard*", Reason: "discarded when the kernel or module is linked"},
+		{Section: ".orc_unwind*", Reason: "unwind tables, derived from the code"},
+		{Section: ".orc_lookup", Reason: "unwind tables, derived from the code"},
+		{Section: ".orc_header", Reason: "unwind tables, derived from the code"},
+		{Section: ".eh_frame*", Reason: "unwind tables, derived from the code"},
+		{Section: ".sframe*", Reason: "unwind tables, derived from the code"},
+		{Section: ".note*", Reason: "notes"},
+		{Section: ".llvm*", Reason: "hints for the linker"},
+		{Section: "__mcount_loc", Reason: "derived from the code"},
+		{Section: "__patchable_function_entries", Reason: "derived from the code"},
+	}
+}

@@ -1,0 +1,9 @@
+#include "fake_kernel.h"
+#ifdef PATCHED
+#define N 21
+#else
+#define N 20
+#endif
+static int count = 2;
+static noipa int helper(int x) { count -= x; return use(count) + N; }
+int entry_two(int x) { return helper(x) + 2; }

@@ -1,0 +1,3 @@
+#include "fake_kernel.h"
+int a(int x) { static int mode = 1; mode ^= x; return use(mode) + 1; }
+int b(int x) { static int mode = 2; mode ^= x; return use(mode) + 2; }

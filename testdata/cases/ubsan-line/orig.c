@@ -1,0 +1,5 @@
+//# flags: -fsanitize=shift
+#include "fake_kernel.h"
+int first(int x, int n) { return use(x) << n; }
+
+int second(int x, int n) { return use(x) >> n; }
