@@ -115,6 +115,27 @@ func (k *comparer) run(ctx context.Context) error {
 			}
 		}
 	}
+	// Line numbers in data without a name of its own are those of whoever refers to it.
+	for i := range k.nodes {
+		if k.nodes[i].lines && !k.nodes[i].failed {
+			work = append(work, nodeID(i))
+		}
+	}
+	for len(work) > 0 {
+		n := work[len(work)-1]
+		work = work[:len(work)-1]
+		for d := k.nodes[n].users; d != 0; d = k.deps[d].next {
+			nd := &k.nodes[k.deps[d].user]
+			if nd.failed || nd.lines {
+				continue
+			}
+			nd.lines = true
+			c := k.viaCause(n, k.deps[d].off)
+			c.Kind = CauseLine
+			nd.causes = append(nd.causes, c)
+			work = append(work, k.deps[d].user)
+		}
+	}
 	return nil
 }
 
@@ -160,9 +181,14 @@ func (k *comparer) local(n nodeID) {
 		return
 	}
 	if dx, dy := k.a.Bytes(x), k.b.Bytes(y); !bytes.Equal(dx, dy) {
-		i := firstDiff(dx, dy)
-		k.fail(n, Cause{Kind: CauseBytes, Off: uint64(i), Orig: hexBytes(dx, i), Patched: hexBytes(dy, i)})
-		return
+		if c, ok := k.lineData(x, y, dx, dy); ok {
+			k.nodes[n].lines = true
+			k.nodes[n].causes = append(k.nodes[n].causes, c)
+		} else {
+			i := firstDiff(dx, dy)
+			k.fail(n, Cause{Kind: CauseBytes, Off: uint64(i), Orig: hexBytes(dx, i), Patched: hexBytes(dy, i)})
+			return
+		}
 	}
 	k.edges(n, ax, ay, k.ea, k.eb)
 }

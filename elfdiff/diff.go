@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -134,9 +133,7 @@ func (v *verdicts) ignored() {
 				continue
 			}
 			for _, r := range g.Rules.Ignore {
-				if p, ok := strings.CutSuffix(r.Section, "*"); ok && strings.HasPrefix(s.Name, p) || s.Name == r.Section {
-					out[i] = true
-				}
+				out[i] = out[i] || matchSection(r.Section, s.Name)
 			}
 			if g.rows[i] != 0 && g.Rules.Tables[g.rows[i]-1].Exclude != "" {
 				out[i] = true
@@ -221,6 +218,14 @@ func (v *verdicts) functions() {
 		v.unitEntries(o, UnitID(u), add)
 		v.setUnit(v.a, v.sa, o, f.Status)
 		v.setUnit(v.b, v.sb, UnitID(u), f.Status)
+		if f.Status == Unchanged {
+			for _, e := range v.b.Units[u].Entries {
+				if x := v.c.ba[e]; x != 0 {
+					v.sb[e], _ = v.nodeStatus(x, e)
+					v.sa[x] = v.sb[e]
+				}
+			}
+		}
 		v.d.Functions = append(v.d.Functions, f)
 	}
 	for u := 1; u < len(v.a.Units); u++ {
@@ -260,6 +265,9 @@ func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
 	for _, e := range v.b.Units[u].Entries {
 		if x := v.c.ba[e]; x != 0 {
 			st, causes := v.nodeStatus(x, e)
+			if st == LineOnly {
+				st = Unchanged // the line is in the table, not in the function; the cause stays visible
+			}
 			add(st, causes, "")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -257,7 +258,10 @@ func (g *Graph) scopes() error {
 // the entry, no relocation lies elsewhere, every entry has its site.
 func (g *Graph) fits(row *Table, sec object.SecID) bool {
 	s := &g.File.Sections[sec]
-	if row.Entry <= 0 || s.Size%uint64(row.Entry) != 0 {
+	if row.Entry <= 0 {
+		return false
+	}
+	if tail := s.Size % uint64(row.Entry); tail != 0 && tail != uint64(row.Tail) {
 		return false
 	}
 	rs := g.File.RelocsOf(sec)
@@ -275,7 +279,7 @@ func (g *Graph) fits(row *Table, sec object.SecID) bool {
 			sites++
 		}
 	}
-	return sites == s.Size/uint64(row.Entry)
+	return sites == (s.Size+uint64(row.Entry)-1)/uint64(row.Entry)
 }
 
 // tables finds the row of every table section.
@@ -286,8 +290,13 @@ func (g *Graph) tables() error {
 		return nil
 	}
 	byName := make(map[string][]uint16)
+	var prefixes []uint16
 	for i := range g.Rules.Tables {
 		n := g.Rules.Tables[i].Section
+		if strings.HasSuffix(n, "*") {
+			prefixes = append(prefixes, uint16(i+1))
+			continue
+		}
 		byName[n] = append(byName[n], uint16(i+1))
 	}
 	for i := range f.Sections {
@@ -296,6 +305,11 @@ func (g *Graph) tables() error {
 			continue
 		}
 		rows := byName[s.Name]
+		for _, r := range prefixes {
+			if matchSection(g.Rules.Tables[r-1].Section, s.Name) {
+				rows = append(slices.Clip(rows), r)
+			}
+		}
 		for _, r := range rows {
 			if g.fits(&g.Rules.Tables[r-1], object.SecID(i)) {
 				g.rows[i] = r
@@ -307,6 +321,14 @@ func (g *Graph) tables() error {
 		}
 	}
 	return nil
+}
+
+// matchSection reports whether a section's name is the pattern, or starts with it when it ends in '*'.
+func matchSection(pattern, name string) bool {
+	if p, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, p)
+	}
+	return name == pattern
 }
 
 // place0 names a section before atoms exist.
@@ -500,6 +522,9 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 	s := &f.Sections[sec]
 	pos := uint64(0)
 	li := 0
+	// Code in a section without functions (.altinstr_aux, .fixup) consists of snippets that end where control
+	// leaves for good; each is an atom, since nothing runs from one into the next.
+	nameless := !slices.ContainsFunc(ext, func(e extent) bool { return e.sym != 0 })
 	gap := func(end uint64) {
 		// A gap that begins with labels but no size is named by the first of them (asm without .size);
 		// what lies before the first label stays anonymous.
@@ -528,6 +553,9 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 					a.Size = cut - a.Off
 				}
 			}
+			if a.Kind == AtomCode && nameless && s.Data != nil {
+				a.Size = flowEnd(s.Data[a.Off : a.Off+a.Size])
+			}
 			g.Atoms = append(g.Atoms, a)
 			pos += a.Size
 		}
@@ -550,6 +578,18 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 		pos = e.end
 	}
 	gap(s.Size)
+}
+
+// flowEnd gives the length of the code up to and with the first instruction that
+// control does not pass; all of it when it does not decode so far.
+func flowEnd(code []byte) uint64 {
+	w := x86.Walker{Code: code}
+	for w.Next() {
+		if w.Inst.EndsFlow() {
+			return uint64(w.Off + int(w.Inst.Len))
+		}
+	}
+	return uint64(len(code))
 }
 
 // cutBefore gives the last listed prefix inside (from, to), 0 when there is none: padding
@@ -610,8 +650,8 @@ func (g *Graph) kindOf(sec object.SecID, sym object.SymID) AtomKind {
 
 func (g *Graph) cutEntries(sec object.SecID) {
 	n := uint64(g.Rules.Tables[g.rows[sec]-1].Entry)
-	for off := uint64(0); off < g.File.Sections[sec].Size; off += n {
-		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: n, Kind: AtomEntry, Row: g.rows[sec]})
+	for off, size := uint64(0), g.File.Sections[sec].Size; off < size; off += n {
+		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: min(n, size-off), Kind: AtomEntry, Row: g.rows[sec]})
 	}
 }
 

@@ -77,7 +77,7 @@ func (g *Graph) lineUse(at *Atom, code []byte, d immDiff, value uint64, edges []
 			if leUint(b[tr.Line:tr.Line+tr.LineSize]) != value {
 				continue
 			}
-			if s, ok := g.entryString(t.Atom, tr.Format); ok && s == r.Text {
+			if s, ok := g.stringRef(t.Atom, tr.Format); ok && s == r.Text {
 				return i + 1, s
 			}
 		case ViaFormatArg:
@@ -140,9 +140,10 @@ func (g *Graph) stringAt(t Target) (string, bool) {
 	return string(b[:n]), true
 }
 
-// entryString gives the string that a field of a table entry refers to.
-func (g *Graph) entryString(entry AtomID, field int) (string, bool) {
-	at := &g.Atoms[entry]
+// stringRef gives the string that the reference at offset field of an atom leads to.
+// File names are not terminated in Rust; a trailing part is cut by the caller's own length.
+func (g *Graph) stringRef(a AtomID, field int) (string, bool) {
+	at := &g.Atoms[a]
 	rs := g.File.RelocsOf(at.Sec)
 	lo, hi := rs.Range(at.Off+uint64(field), at.Off+uint64(field)+1)
 	if hi-lo != 1 {
@@ -317,12 +318,15 @@ func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
 		}
 		return r
 	}
-	switch op := in.Opcode; {
+	op := in.Opcode
+	switch {
 	case op >= 0xb8 && op <= 0xbf: // mov $imm,%reg
 		return ext(op, x86.RexB) != reg
 	case op == 0x90:
 		return true
-	case op == 0x89, op == 0x8b, op == 0x8d, op == 0xc7, op == 0x31, op == 0x33: // mov, lea, mov $imm, xor
+	case op >= 0x50 && op <= 0x57: // push %reg
+		return ext(op, x86.RexB) != reg && reg != x86.SP
+	case op == 0x89, op == 0x8b, op == 0x8d, op == 0xc6, op == 0xc7, op == 0x31, op == 0x33, op == 0x80, op == 0x81, op == 0x83: // mov, lea, mov $imm, xor, arithmetic with an immediate
 	default:
 		return false
 	}
@@ -330,7 +334,8 @@ func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
 		return false
 	}
 	mod, rm := in.ModRM>>6, in.ModRM&7
-	if in.Opcode != 0xc7 && ext(in.ModRM>>3, x86.RexR) == reg {
+	group := op == 0xc6 || op == 0xc7 || op >= 0x80 && op <= 0x83 // ModRM.reg is part of the opcode
+	if !group && ext(in.ModRM>>3, x86.RexR) == reg {
 		return false
 	}
 	if mod == 3 {
@@ -347,4 +352,75 @@ func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
 		return true // RIP-relative
 	}
 	return ext(rm, x86.RexB) != reg
+}
+
+// lineData reports whether two data of one size differ in nothing but line
+// numbers that a row of Rules.LineData names, and gives the first.
+func (k *comparer) lineData(x, y AtomID, dx, dy []byte) (Cause, bool) {
+	if k.opts.NoLines || len(dx) != len(dy) {
+		return Cause{}, false
+	}
+	for i := range k.a.Rules.LineData {
+		r := &k.a.Rules.LineData[i]
+		if !k.a.lineRow(r, x) || !k.b.lineRow(r, y) {
+			continue
+		}
+		if c, ok := k.maskedEqual(r, x, y, dx, dy); ok {
+			return c, true
+		}
+	}
+	return Cause{}, false
+}
+
+// lineRow reports whether a row is about atom a.
+func (g *Graph) lineRow(r *LineData, a AtomID) bool {
+	at := &g.Atoms[a]
+	return (r.Section == "" || matchSection(r.Section, g.File.Sections[at.Sec].Name)) &&
+		(r.Size == 0 || uint64(r.Size) == at.Size) &&
+		(r.Family == "" || staticName(g.nameOf(a).Key) == r.Family)
+}
+
+// staticName gives the variable's name in the key of a function's static: clang puts the function in front.
+func staticName(key string) string {
+	if i := strings.LastIndexByte(key, '.'); i > 0 {
+		return key[i+1:]
+	}
+	return key
+}
+
+// maskedEqual compares data outside the line bits of a row's records.
+func (k *comparer) maskedEqual(r *LineData, x, y AtomID, dx, dy []byte) (Cause, bool) {
+	stride := r.Stride
+	if stride == 0 {
+		stride = len(dx)
+	}
+	if stride <= 0 || r.Off+4 > len(dx) {
+		return Cause{}, false
+	}
+	var c Cause
+	for base := 0; base < len(dx); base += stride {
+		end := min(base+stride, len(dx))
+		px, py := dx[base:end], dy[base:end]
+		if bytes.Equal(px, py) {
+			continue
+		}
+		if r.Off+4 > len(px) || !bytes.Equal(px[:r.Off], py[:r.Off]) || !bytes.Equal(px[r.Off+4:], py[r.Off+4:]) {
+			return Cause{}, false
+		}
+		vx, vy := uint32(leUint(px[r.Off:r.Off+4])), uint32(leUint(py[r.Off:r.Off+4]))
+		if vx&^r.Mask != vy&^r.Mask {
+			return Cause{}, false
+		}
+		if r.File != NoField {
+			sx, okx := k.a.stringRef(x, base+r.File)
+			sy, oky := k.b.stringRef(y, base+r.File)
+			if !okx || !oky || sx != sy || !sourceName(sx) {
+				return Cause{}, false
+			}
+		}
+		if c.Kind == 0 {
+			c = Cause{Kind: CauseLine, Off: uint64(base + r.Off), Orig: dec(uint64(vx & r.Mask)), Patched: dec(uint64(vy & r.Mask))}
+		}
+	}
+	return c, true
 }

@@ -7,7 +7,22 @@ type Rules struct {
 	Version  string  // names the set of rules in results
 	Tables   []Table // several rows for one section are tried in order
 	LineArgs []LineArg
+	LineData []LineData
 	Ignore   []Ignored
+}
+
+// LineData names a line number in data: in data of Section whose symbol has the
+// family Family and whose size is Size, the bits of Mask in the little-endian
+// 32-bit word at Off, when the reference at File leads to the name of a source
+// file. Empty and zero fields match everything; File may be NoField.
+type LineData struct {
+	Section string // a name, or a prefix when it ends in '*'
+	Family  string
+	Size    int
+	Stride  int // the record repeats every so many bytes; 0: there is one
+	File    int
+	Off     int
+	Mask    uint32
 }
 
 // Ignored names sections that take no part in verdicts: by name, or by prefix when it ends in '*'.
@@ -23,8 +38,9 @@ const NoField = -1
 // of which belongs to the function that its site field refers to. Field
 // offsets count bytes from the start of an entry.
 type Table struct {
-	Section string // the section's name
+	Section string // the section's name, or a prefix when it ends in '*'
 	Entry   int    // bytes of an entry
+	Tail    int    // bytes that the last entry may be cut to; 0: none
 	Refs    []int  // offsets at which an entry may have relocations; the row fits a section only if no other has one
 	Site    int    // the reference that gives the owner: one of Refs
 	Exclude string // not empty: entries are not compared, for this reason ("derived from the code", ...)

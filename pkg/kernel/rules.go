@@ -14,6 +14,7 @@ func Rules() *elfdiff.Rules {
 		Version:  "linux-x86-64/1",
 		Tables:   tables(),
 		LineArgs: lineArgs(),
+		LineData: lineData(),
 		Ignore:   ignored(),
 	}
 }
@@ -44,6 +45,12 @@ func alt(n, lens int) elfdiff.Table {
 	return t
 }
 
+// tail allows a last entry of n bytes: the assembler pads entries before them, not behind.
+func tail(t elfdiff.Table, n int) elfdiff.Table {
+	t.Tail = n
+	return t
+}
+
 // derived is a table that the compiler or objtool derives from the code.
 func derived(t elfdiff.Table) elfdiff.Table {
 	t.Exclude = "derived from the code"
@@ -64,8 +71,10 @@ func tables() []elfdiff.Table {
 		// struct static_call_site: site, key.
 		refs(".static_call_sites", 8, 0, 4),
 		// struct paravirt_patch_site up to 6.7: instr, u8 type, u8 length, padding; in older kernels the address is 8 bytes.
-		site(".parainstructions", 16), site(".parainstructions", 12),
+		tail(site(".parainstructions", 16), 12), site(".parainstructions", 12),
 		site(".smp_locks", 4),
+		// Runtime constants (6.11 and later): the address of an instruction's immediate.
+		site("runtime_ptr_*", 4), site("runtime_shift_*", 4), site("runtime_mask_*", 4),
 		derived(site("__mcount_loc", 8)),
 		derived(site("__patchable_function_entries", 8)),
 		derived(site(".retpoline_sites", 4)),
@@ -97,6 +106,25 @@ func lineArgs() []elfdiff.LineArg {
 		out = append(out, elfdiff.LineArg{Callee: f, Arg: 3, StringArg: 2, Via: elfdiff.ViaFuncArg})
 	}
 	return out
+}
+
+func lineData() []elfdiff.LineData {
+	const whole = 1<<32 - 1
+	return []elfdiff.LineData{
+		// struct _ddebug: modname, function, filename, format, then lineno in 18 bits (include/linux/dynamic_debug.h).
+		{Section: "__dyndbg", Size: 56, Stride: 0, File: 16, Off: 32, Mask: 1<<18 - 1},
+		{Section: "__dyndbg", Size: 40, File: 16, Off: 32, Mask: 1<<18 - 1},
+		{Section: "__verbose", Size: 56, File: 16, Off: 32, Mask: 1<<18 - 1},
+		{Section: "__verbose", Size: 40, File: 16, Off: 32, Mask: 1<<18 - 1},
+		// struct pi_entry: fmt, func, file, line (include/linux/printk.h); packed.
+		{Family: "_entry", Size: 44, File: 16, Off: 24, Mask: whole},
+		// struct source_location of UBSAN records: file, line, column (lib/ubsan.h).
+		{Section: ".data..Lubsan_data*", File: 0, Off: 8, Mask: whole},
+		{Section: ".data.rel.local..Lubsan_data*", File: 0, Off: 8, Mask: whole},
+		// core::panic::Location: file, its length, line, column.
+		{Section: ".rodata..Lanon.*", Size: 24, File: 0, Off: 16, Mask: whole},
+		{Section: ".data.rel.ro..Lanon.*", Size: 24, File: 0, Off: 16, Mask: whole},
+	}
 }
 
 func ignored() []elfdiff.Ignored {
