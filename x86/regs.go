@@ -104,9 +104,9 @@ func (in Inst) Writes(code []byte) (mask RegMask, known bool) {
 	}
 	switch in.Map {
 	case MapOne:
-		return in.writesOne()
+		mask, known = in.writesOne()
 	case Map0F:
-		return in.writes0F()
+		mask, known = in.writes0F()
 	case Map0F38:
 		rep := in.Prefix & (Rep | Repne)
 		switch {
@@ -118,7 +118,10 @@ func (in Inst) Writes(code []byte) (mask RegMask, known bool) {
 			return in.reg().mask(), true
 		}
 	}
-	return 0, false
+	if !known {
+		return 0, false
+	}
+	return mask, true
 }
 
 // rmMask is the set for an instruction that writes the operand of ModRM.rm.

@@ -20,8 +20,11 @@ const (
 	kinds entry = 0xf
 )
 
+// ask marks the lengths that depend on more: near branches on which the vendors
+// disagree, and addresses, which depend on 67.
+const ask = 0xff
+
 // immLen is the length of each kind, indexed by the bits REX.W (1) and 66 (2).
-// Zero marks the near branches on whose length the vendors disagree.
 var immLen = [16][4]uint8{
 	immB:  {1, 1, 1, 1},
 	immW:  {2, 2, 2, 2},
@@ -30,9 +33,9 @@ var immLen = [16][4]uint8{
 	imm32: {4, 4, 4, 4},
 	immWB: {3, 3, 3, 3},
 	immBB: {2, 2, 2, 2},
-	relB:  {1, 1, 0, 1},
-	relZ:  {4, 4, 0, 4},
-	moffs: {8, 8, 8, 8},
+	relB:  {1, 1, ask, 1},
+	relZ:  {4, 4, ask, 4},
+	moffs: {ask, ask, ask, ask},
 }
 
 // dispLen is the length of the displacement by the mod field of ModRM, before
