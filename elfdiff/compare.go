@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 
+	"github.com/kdelta/kdelta/symbols"
 	"github.com/kdelta/kdelta/x86"
 )
 
@@ -307,7 +308,7 @@ func (k *comparer) sameSymbol(ea, eb *Edge, tx, ty Target) bool {
 	sx, sy := &k.a.File.Symbols[ea.Sym], &k.b.File.Symbols[eb.Sym]
 	if sx.Type() == elf.STT_SECTION || sy.Type() == elf.STT_SECTION {
 		// Empty sections (and sections that occupy no memory) stand for themselves.
-		return sx.Type() == sy.Type() && k.a.File.SymName(ea.Sym) == k.b.File.SymName(eb.Sym)
+		return sx.Type() == sy.Type() && symbols.Key(k.a.File.SymName(ea.Sym)) == symbols.Key(k.b.File.SymName(eb.Sym))
 	}
 	if sx.Name != sy.Name {
 		return false

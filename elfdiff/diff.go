@@ -129,9 +129,6 @@ func (v *verdicts) ignored() {
 		out := make([]bool, len(g.File.Sections))
 		for i := range g.File.Sections {
 			s := &g.File.Sections[i]
-			if !s.Alloc() {
-				continue
-			}
 			for _, r := range g.Rules.Ignore {
 				out[i] = out[i] || matchSection(r.Section, s.Name)
 			}
@@ -521,6 +518,9 @@ func account(g *Graph, st []Status, skip []bool) Bytes {
 	var n Bytes
 	for i := 1; i < len(g.Atoms); i++ {
 		a := &g.Atoms[i]
+		if !g.File.Sections[a.Sec].Alloc() {
+			continue
+		}
 		n.Total += a.Size
 		switch {
 		case a.Kind == AtomPad:

@@ -28,6 +28,7 @@ type Edge struct {
 	Sec  object.SecID // where the symbol is defined; 0 when it is not defined here
 	Type elf.R_X86_64 // EdgeReloc
 	Size uint8        // bytes of the field
+	Bias uint8        // bytes from the field to where the processor counts from; 0 for absolute fields and data
 	Kind EdgeKind
 }
 
@@ -61,17 +62,13 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 		return buf, true
 	}
 	d := g.File.Sections[sec].Data[from:to]
-	decoded := true
-	for off := 0; off < len(d); {
-		in, err := x86.Decode(d[off:])
-		if err != nil {
-			decoded = false
-			break
-		}
-		end := from + uint64(off) + uint64(in.Len)
+	w := x86.Walker{Code: d}
+	for w.Next() {
+		start := from + uint64(w.Off)
+		end := start + uint64(w.Inst.Len)
+		fo, fs, v, rel := w.Inst.Rel(d[w.Off:])
+		field := start + uint64(fo)
 		relocated := false // the instruction's relative field
-		fo, fs, v, rel := in.Rel(d[off:])
-		field := from + uint64(off) + uint64(fo)
 		for ; lo < hi; lo++ {
 			r := rs.At(lo)
 			if r.Off >= end {
@@ -84,16 +81,14 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 			buf = append(buf, g.relocEdge(&r, end, true))
 		}
 		if rel && !relocated {
-			pos := int64(end) + v
-			if pos < int64(from) || pos >= int64(to) {
+			if pos := int64(end) + v; pos < int64(from) || pos >= int64(to) {
 				kind := EdgeData
-				if in.IsBranch() {
+				if w.Inst.IsBranch() {
 					kind = EdgeBranch
 				}
-				buf = append(buf, Edge{Off: field, Disp: pos, Sec: sec, Size: fs, Kind: kind})
+				buf = append(buf, Edge{Off: field, Disp: pos, Sec: sec, Size: fs, Bias: w.Inst.Len - fo, Kind: kind})
 			}
 		}
-		off += int(in.Len)
 	}
 	for ; lo < hi; lo++ {
 		if r := rs.At(lo); r.Type != elf.R_X86_64_NONE {
@@ -101,17 +96,17 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 			buf = append(buf, g.relocEdge(&r, r.Off+uint64(info.Size), true))
 		}
 	}
-	return buf, decoded
+	return buf, w.Err == nil
 }
 
 // relocEdge makes the edge of a relocation; end is the end of its instruction, for code.
 func (g *Graph) relocEdge(r *object.Reloc, end uint64, code bool) Edge {
 	info, _ := reloc.Lookup(r.Type)
-	disp := r.Addend
+	bias := uint64(0)
 	if code && info.PCRel {
-		disp += int64(end - r.Off) // the processor adds to the end of the instruction
+		bias = end - r.Off // the processor adds to the end of the instruction
 	}
-	return Edge{Off: r.Off, Disp: disp, Sym: r.Sym, Sec: g.File.Symbols[r.Sym].Sec, Type: r.Type, Size: info.Size, Kind: EdgeReloc}
+	return Edge{Off: r.Off, Disp: r.Addend + int64(bias), Sym: r.Sym, Sec: g.File.Symbols[r.Sym].Sec, Type: r.Type, Size: info.Size, Bias: uint8(bias), Kind: EdgeReloc}
 }
 
 // Target is what an edge leads to.

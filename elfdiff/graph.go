@@ -67,6 +67,7 @@ const (
 	FlagContent                          // compiler-made data whose identity is its content
 	FlagPrefix                           // padding or signature bytes in front of a function's entry
 	FlagCold                             // a split-off part of a function
+	FlagBody                             // replacement code of a table entry; Unit is the function that it may be patched into
 )
 
 // Unit is what a verdict belongs to: a function with its parts.
@@ -113,6 +114,9 @@ func (g *Graph) AtomAt(sec object.SecID, off uint64) AtomID {
 	}
 	return lo + AtomID(n-1)
 }
+
+// SymbolAtom gives the atom that a symbol lies in; 0 for symbols that are not in an allocated section.
+func (g *Graph) SymbolAtom(s object.SymID) AtomID { return g.symAtom[s] }
 
 // Name gives the name of an atom as people know it: its symbol, or its section and offset.
 func (g *Graph) Name(a AtomID) string {
@@ -301,7 +305,7 @@ func (g *Graph) tables() error {
 	}
 	for i := range f.Sections {
 		s := &f.Sections[i]
-		if !s.Alloc() || s.Size == 0 || s.Data == nil {
+		if s.Size == 0 || s.Data == nil {
 			continue
 		}
 		rows := byName[s.Name]
@@ -384,7 +388,7 @@ func (g *Graph) atoms() error {
 	for sec := 1; sec < nsec; sec++ {
 		g.first[sec] = AtomID(len(g.Atoms))
 		s := &f.Sections[sec]
-		if !s.Alloc() || s.Size == 0 {
+		if s.Size == 0 || !s.Alloc() && g.rows[sec] == 0 {
 			continue
 		}
 		labels := g.labels[count[sec]:count[sec+1]]

@@ -1,5 +1,7 @@
 package elfdiff
 
+import "github.com/kdelta/kdelta/pkg/diag"
+
 // Rules is what a comparison has to know of the system that an object is built
 // for. It is plain data, never written to: pkg/kernel supplies the rules of
 // Linux; the zero value serves an ordinary ELF object.
@@ -9,7 +11,40 @@ type Rules struct {
 	LineArgs []LineArg
 	LineData []LineData
 	Ignore   []Ignored
+
+	// For patches. Sections are named, or given by a prefix that ends in '*'.
+	Entry    []string  // callees whose call at a function's entry makes it replaceable
+	Init     []Ignored // code and data that are freed after init
+	NoPatch  []Ignored // code that cannot be replaced
+	Inbound  []Ignored // references from here into replaced code are dropped, for this reason
+	Register []Refused // new or changed contents mean that something registers with the kernel at build or load time
 }
+
+// Refused is a section whose new or changed contents a patch cannot carry.
+type Refused struct {
+	Section string
+	Code    diag.Code
+}
+
+// Action says what becomes of a table's entries in a patch.
+type Action uint8
+
+// The actions.
+const (
+	Drop     Action = iota // the entry is not needed, or made anew later
+	Carry                  // the entry travels with its function
+	Constant               // the site is an instruction with a constant that the kernel fills in at boot: rewritten, or refused
+)
+
+// Format is a form of patch; it selects a column of the tables.
+type Format uint8
+
+// The forms.
+const (
+	FormatKlp    Format = iota // the kernel build's own intermediate (6.19 and later)
+	FormatKpatch               // kpatch's intermediate
+	FormatModule               // a finished module
+)
 
 // LineData names a line number in data: in data of Section whose symbol has the
 // family Family and whose size is Size, the bits of Mask in the little-endian
@@ -38,12 +73,13 @@ const NoField = -1
 // of which belongs to the function that its site field refers to. Field
 // offsets count bytes from the start of an entry.
 type Table struct {
-	Section string // the section's name, or a prefix when it ends in '*'
-	Entry   int    // bytes of an entry
-	Tail    int    // bytes that the last entry may be cut to; 0: none
-	Refs    []int  // offsets at which an entry may have relocations; the row fits a section only if no other has one
-	Site    int    // the reference that gives the owner: one of Refs
-	Exclude string // not empty: entries are not compared, for this reason ("derived from the code", ...)
+	Section string    // the section's name, or a prefix when it ends in '*'
+	Entry   int       // bytes of an entry
+	Tail    int       // bytes that the last entry may be cut to; 0: none
+	Refs    []int     // offsets at which an entry may have relocations; the row fits a section only if no other has one
+	Site    int       // the reference that gives the owner: one of Refs
+	Exclude string    // not empty: entries are not compared, for this reason ("derived from the code", ...)
+	Emit    [3]Action // by Format
 
 	SiteLen int // u8: bytes of code at the site, or NoField
 	Body    int // reference to replacement code, or NoField

@@ -371,6 +371,7 @@ func (g *Graph) ownBody(row *Table, rs object.Relocs, sec object.SecID, entry ui
 	b := g.AtomAt(s.Sec, s.Value+uint64(r.Addend))
 	if b != 0 && g.Atoms[b].Unit == 0 && g.Atoms[b].Kind == AtomCode {
 		g.Atoms[b].Unit = u
+		g.Atoms[b].Flag |= FlagBody
 	}
 }
 

@@ -52,6 +52,9 @@ const (
 	NewInitcall    Code = "new-initcall"
 	NewTracepoint  Code = "new-tracepoint"
 	Instrumented   Code = "instrumented"
+	UnnamedData    Code = "unnamed-data"
+	ShortBranch    Code = "short-branch"
+	RuntimeConst   Code = "runtime-constant"
 	NotImplemented Code = "not-supported-yet"
 )
 
@@ -118,6 +121,12 @@ var catalogue = []Entry{
 		"New tracepoints are never registered; use an existing one or printk."},
 	{Instrumented, SevError, "The object is instrumented (KASAN, KCSAN, KCOV or gcov); its hidden data cannot be carried into a livepatch.",
 		"Build without the instrumentation."},
+	{UnnamedData, SevError, "A function that is replaced refers to writable data that has no symbol, so the running kernel's copy cannot be named.",
+		"Rebuild with -fdata-sections, or give the variable a name."},
+	{ShortBranch, SevError, "A branch of one byte leads to code that does not travel with it, and cannot reach the running kernel.",
+		"Rebuild with -ffunction-sections."},
+	{RuntimeConst, SevError, "A constant that the kernel fills into instructions at boot (runtime_const) and that cannot be rewritten into a load.",
+		"Keep the function as it is and change its callers."},
 	{NotImplemented, SevError, "kdelta does not handle this yet and refuses rather than guess.",
 		"See the README for what is supported."},
 }

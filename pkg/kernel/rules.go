@@ -3,7 +3,10 @@
 // part in a comparison. elfdiff takes it as elfdiff.Rules.
 package kernel
 
-import "github.com/kdelta/kdelta/elfdiff"
+import (
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/diag"
+)
 
 const none = elfdiff.NoField
 
@@ -16,12 +19,32 @@ func Rules() *elfdiff.Rules {
 		LineArgs: lineArgs(),
 		LineData: lineData(),
 		Ignore:   ignored(),
+		Entry:    []string{"__fentry__"},
+		Init:     freed(),
+		NoPatch:  noPatch(),
+		Inbound:  inbound(),
+		Register: register(),
 	}
+}
+
+// What becomes of a table's entries: in upstream's intermediate, kpatch's, a module.
+var (
+	carry    = [3]elfdiff.Action{elfdiff.Carry, elfdiff.Carry, elfdiff.Carry}
+	objtools = [3]elfdiff.Action{elfdiff.Drop, elfdiff.Carry, elfdiff.Carry} // the kernel build's objtool makes it anew
+	rebuilt  = [3]elfdiff.Action{elfdiff.Carry, elfdiff.Drop, elfdiff.Carry} // kpatch's writer makes it anew
+	dropped  = [3]elfdiff.Action{elfdiff.Drop, elfdiff.Drop, elfdiff.Drop}
+	constant = [3]elfdiff.Action{elfdiff.Constant, elfdiff.Constant, elfdiff.Constant}
+)
+
+// emit sets what becomes of a table's entries.
+func emit(t elfdiff.Table, a [3]elfdiff.Action) elfdiff.Table {
+	t.Emit = a
+	return t
 }
 
 // site is a table of entries of n bytes whose only reference is the site.
 func site(section string, n int) elfdiff.Table {
-	return elfdiff.Table{Section: section, Entry: n, Refs: []int{0}, Site: 0, SiteLen: none, Body: none, BodyLen: none, Line: none, Format: none}
+	return elfdiff.Table{Section: section, Entry: n, Refs: []int{0}, Site: 0, SiteLen: none, Body: none, BodyLen: none, Line: none, Format: none, Emit: carry}
 }
 
 // refs is a table of entries of n bytes with references at the given offsets, the first of which is the site.
@@ -69,21 +92,22 @@ func tables() []elfdiff.Table {
 		// struct jump_entry: code, target, key; 24 bytes of absolute addresses before 4.20.
 		refs("__jump_table", 16, 0, 4, 8), refs("__jump_table", 24, 0, 8, 16),
 		// struct static_call_site: site, key.
-		refs(".static_call_sites", 8, 0, 4),
+		emit(refs(".static_call_sites", 8, 0, 4), objtools),
 		// struct paravirt_patch_site up to 6.7: instr, u8 type, u8 length, padding; in older kernels the address is 8 bytes.
 		tail(site(".parainstructions", 16), 12), site(".parainstructions", 12),
 		site(".smp_locks", 4),
 		// Runtime constants (6.11 and later): the address of an instruction's immediate.
-		site("runtime_ptr_*", 4), site("runtime_shift_*", 4), site("runtime_mask_*", 4),
-		derived(site("__mcount_loc", 8)),
-		derived(site("__patchable_function_entries", 8)),
-		derived(site(".retpoline_sites", 4)),
-		derived(site(".return_sites", 4)),
-		derived(site(".call_sites", 4)),
-		derived(site(".cfi_sites", 4)),
-		derived(site(".ibt_endbr_seal", 4)),
+		emit(site("runtime_ptr_*", 4), constant), emit(site("runtime_shift_*", 4), constant), emit(site("runtime_mask_*", 4), constant),
+		emit(derived(site("__mcount_loc", 8)), rebuilt),
+		emit(derived(site("__patchable_function_entries", 8)), dropped),
+		emit(derived(site(".retpoline_sites", 4)), objtools),
+		emit(derived(site(".return_sites", 4)), objtools),
+		emit(derived(site(".call_sites", 4)), objtools),
+		emit(derived(site(".cfi_sites", 4)), objtools),
+		emit(derived(site(".ibt_endbr_seal", 4)), dropped),
 		derived(site(".kcfi_traps", 4)),
-		derived(site("_error_injection_whitelist", 16)),
+		// Hints for objtool: an instruction, or a table entry, and what is special about it (s32, u32).
+		emit(derived(site(".discard.annotate_insn", 8)), [3]elfdiff.Action{elfdiff.Carry, elfdiff.Drop, elfdiff.Drop}),
 	}
 }
 
@@ -139,5 +163,49 @@ func ignored() []elfdiff.Ignored {
 		{Section: ".llvm*", Reason: "hints for the linker"},
 		{Section: "__mcount_loc", Reason: "derived from the code"},
 		{Section: "__patchable_function_entries", Reason: "derived from the code"},
+	}
+}
+
+// freed lists what is gone after boot, or after a module is loaded or unloaded (include/linux/init.h).
+func freed() []elfdiff.Ignored {
+	const init, exit = "freed after init", "discarded, or freed when the module goes"
+	return []elfdiff.Ignored{
+		{Section: ".init.*", Reason: init}, {Section: ".initcall*", Reason: init}, {Section: ".con_initcall*", Reason: init},
+		{Section: ".exit.*", Reason: exit}, {Section: ".exitcall*", Reason: exit},
+	}
+}
+
+// noPatch lists code that must not be traced or replaced (Documentation/core-api/entry.rst, kprobes).
+func noPatch() []elfdiff.Ignored {
+	const r = "runs where tracing is not allowed"
+	return []elfdiff.Ignored{
+		{Section: ".noinstr.text*", Reason: r}, {Section: ".entry.text*", Reason: r}, {Section: ".kprobes.text*", Reason: r},
+		{Section: ".head.text*", Reason: "runs before the kernel is mapped"}, {Section: ".cpuidle.text*", Reason: r}, {Section: ".static_call.text*", Reason: "trampolines that the kernel rewrites"},
+	}
+}
+
+// inbound lists what may refer to a function that is replaced without being carried along.
+func inbound() []elfdiff.Ignored {
+	const registered = "registered when the kernel was built or the module loaded; what is registered is redirected at its entry"
+	return []elfdiff.Ignored{
+		{Section: ".data*", Reason: "data of the running kernel; calls through it are redirected at the function's entry"},
+		{Section: ".rodata*", Reason: "data of the running kernel; calls through it are redirected at the function's entry"},
+		{Section: ".bss*", Reason: "data of the running kernel"},
+		{Section: ".init*", Reason: registered}, {Section: ".exit*", Reason: registered}, {Section: ".con_initcall*", Reason: registered},
+		{Section: "__ksymtab*", Reason: registered}, {Section: "___ksymtab*", Reason: registered}, {Section: "__kcrctab*", Reason: registered}, {Section: "___kcrctab*", Reason: registered}, {Section: "__kflagstab*", Reason: registered}, {Section: ".export_symbol", Reason: registered},
+		{Section: "_kprobe_blacklist", Reason: registered}, {Section: "_error_injection_whitelist", Reason: registered}, {Section: "__syscalls_metadata", Reason: registered}, {Section: "_ftrace_events", Reason: registered},
+		{Section: "__param", Reason: registered}, {Section: "__bpf_raw_tp_map", Reason: registered}, {Section: ".ref.data*", Reason: registered}, {Section: "__tracepoints*", Reason: registered},
+		{Section: ".printk_index", Reason: "an index of formats, for user space"}, {Section: ".BTF_ids", Reason: registered},
+		{Section: ".orc_*", Reason: "unwind tables, made anew"}, {Section: ".eh_frame*", Reason: "unwind tables, made anew"}, {Section: ".sframe*", Reason: "unwind tables, made anew"}, {Section: ".discard*", Reason: "discarded when the kernel or module is linked"},
+		{Section: ".kpatch.*", Reason: "directives for the writer of the patch"}, {Section: ".llvm*", Reason: "hints for the linker"}, {Section: ".note*", Reason: "notes"},
+	}
+}
+
+// register lists sections whose new or changed contents would have to be known to the kernel from the start.
+func register() []elfdiff.Refused {
+	return []elfdiff.Refused{
+		{Section: "__ksymtab*", Code: diag.ExportChanged}, {Section: "___ksymtab*", Code: diag.ExportChanged}, {Section: ".export_symbol", Code: diag.ExportChanged},
+		{Section: ".initcall*", Code: diag.NewInitcall}, {Section: ".con_initcall*", Code: diag.NewInitcall},
+		{Section: "__tracepoints*", Code: diag.NewTracepoint}, {Section: "_ftrace_events", Code: diag.NewTracepoint}, {Section: "__bpf_raw_tp_map", Code: diag.NewTracepoint},
 	}
 }

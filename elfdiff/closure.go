@@ -1,0 +1,361 @@
+package elfdiff
+
+import (
+	"context"
+	"debug/elf"
+	"slices"
+	"strings"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
+)
+
+// Selection is what a patch has to hold of the patched object: the changed
+// functions, and what they bring along. Everything else that they refer to is
+// in the running kernel.
+type Selection struct {
+	Changed []UnitID // functions that replace one of the original, by UnitID of the patched graph
+	New     []UnitID // functions that only the patched object has, referred to by what is included
+	Atoms   []AtomID // everything included, in the order of the patched object
+	// Constants are table entries whose site is an instruction with a constant that the kernel fills in at boot.
+	Constants []AtomID
+
+	in   []bool   // by AtomID
+	from []AtomID // by AtomID: what brought it
+}
+
+// Has reports whether an atom of the patched graph is included.
+func (s *Selection) Has(a AtomID) bool { return s.in[a] }
+
+// Chain names what brought an atom into the selection, outermost first.
+func (s *Selection) Chain(g *Graph, a AtomID) []string {
+	var out []string
+	for n := 0; a != 0 && n < 64; n++ {
+		out = append(out, g.Name(a))
+		a = s.from[a]
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// Close follows what the changed functions of d bring along. roots are further
+// units of the patched graph to include, for functions that other objects of the
+// same patch refer to. The diagnostics hold every reason against such a patch;
+// it must not be written when diag.HasErrors says so. The error is that of the context.
+func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, roots []UnitID) (*Selection, []diag.Diagnostic, error) {
+	c := &closer{a: orig, b: patched, d: d, format: format, s: &Selection{in: make([]bool, len(patched.Atoms)), from: make([]AtomID, len(patched.Atoms))}}
+	for i := range d.Functions {
+		if f := &d.Functions[i]; f.Status == Changed {
+			c.s.Changed = append(c.s.Changed, f.Patched)
+		}
+	}
+	slices.Sort(c.s.Changed)
+	for _, u := range c.s.Changed {
+		c.unit(u, 0)
+	}
+	for _, u := range roots {
+		c.unit(u, 0)
+	}
+	for i := 0; len(c.work) > 0; i++ {
+		if i&255 == 0 && ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		a := c.work[len(c.work)-1]
+		c.work = c.work[:len(c.work)-1]
+		c.follow(a)
+	}
+	for a := range c.s.in {
+		if !c.s.in[a] {
+			continue
+		}
+		c.s.Atoms = append(c.s.Atoms, AtomID(a))
+		if at := &patched.Atoms[a]; patched.File.Sections[at.Sec].Group != 0 {
+			c.fail(diag.GroupChanged, at.Sec, at.Off, AtomID(a), "%s is a member of a section group", patched.Name(AtomID(a)))
+		}
+	}
+	c.replaced()
+	c.data()
+	c.inbound()
+	diag.Sort(c.diags)
+	return c.s, c.diags, nil
+}
+
+type closer struct {
+	a, b   *Graph
+	d      *Delta
+	format Format
+	s      *Selection
+	work   []AtomID
+	edges  []Edge
+	diags  []diag.Diagnostic
+}
+
+func (c *closer) fail(code diag.Code, sec object.SecID, off uint64, because AtomID, format string, args ...any) {
+	d := diag.New(code, c.b.place(sec, off), format, args...)
+	if because != 0 {
+		d.Chain = c.s.Chain(c.b, because)
+	}
+	c.diags = append(c.diags, d)
+}
+
+func (c *closer) include(a, from AtomID) {
+	if !c.s.in[a] {
+		c.s.in[a], c.s.from[a] = true, from
+		c.work = append(c.work, a)
+	}
+}
+
+// unit includes a function: its parts, the table entries that its format carries,
+// and padding only where it stands before or between them.
+func (c *closer) unit(u UnitID, from AtomID) {
+	unit := &c.b.Units[u]
+	if c.s.in[unit.Main] {
+		return
+	}
+	if c.d.AtomStatus[unit.Main] == New {
+		c.s.New = append(c.s.New, u)
+	}
+	c.include(unit.Main, from)
+	for i, m := range unit.Members {
+		at := &c.b.Atoms[m]
+		if at.Kind == AtomPad && at.Flag&FlagPrefix == 0 && !(i+1 < len(unit.Members) && unit.Members[i+1] == m+1) {
+			continue
+		}
+		c.include(m, from)
+	}
+	for _, e := range unit.Entries {
+		switch c.b.Rules.Tables[c.b.Atoms[e].Row-1].Emit[c.format] {
+		case Carry:
+			c.include(e, unit.Main)
+		case Constant:
+			c.s.Constants = append(c.s.Constants, e)
+		}
+	}
+}
+
+// follow includes what the references of an atom need.
+func (c *closer) follow(a AtomID) {
+	g := c.b
+	c.edges, _ = g.Edges(a, c.edges[:0])
+	for i := range c.edges {
+		e := &c.edges[i]
+		t := g.Resolve(e)
+		if t.Atom == 0 {
+			continue
+		}
+		at := &g.Atoms[t.Atom]
+		switch at.Kind {
+		case AtomString:
+			c.include(t.Atom, a)
+		case AtomConst:
+			c.include(t.Atom, a)
+			if _, hi := g.atomsOf(at.Sec); t.Disp != 0 && t.Atom+1 < hi {
+				c.include(t.Atom+1, a)
+			}
+		case AtomFunc, AtomCode, AtomPad:
+			switch {
+			case at.Unit == 0 || at.Flag&FlagBody != 0:
+				c.include(t.Atom, a)
+			case c.d.AtomStatus[g.Units[at.Unit].Main] == New:
+				c.unit(at.Unit, a)
+			case !c.s.in[t.Atom]:
+				c.initReference(a, e, at.Sec)
+			}
+		case AtomEntry:
+			if !c.s.in[t.Atom] {
+				c.fail(diag.UnknownTable, e.Sec, uint64(g.Pos(e)), a, "%s refers to an entry of %s that does not travel", g.Name(a), g.Name(t.Atom))
+			}
+		default:
+			c.dataTarget(a, e, t)
+		}
+	}
+}
+
+// dataTarget decides whether data travels: copies of what has no identity, and what is new.
+func (c *closer) dataTarget(from AtomID, e *Edge, t Target) {
+	g := c.b
+	at := &g.Atoms[t.Atom]
+	st := c.d.AtomStatus[t.Atom]
+	writable := !g.readOnly(at.Sec)
+	switch {
+	case at.Flag&FlagContent != 0:
+		c.include(t.Atom, from)
+	case at.Kind == AtomAnon && !writable:
+		c.include(t.Atom, from)
+	case at.Kind == AtomAnon && st != New:
+		c.fail(diag.UnnamedData, at.Sec, at.Off, from, "%s refers to writable data without a symbol", g.Name(from))
+	case st == New || c.disposable(t.Atom):
+		c.include(t.Atom, from)
+	case st == Changed && !writable:
+		c.include(t.Atom, from) // a new copy, if nobody else reads it: see data
+	default:
+		c.initReference(from, e, at.Sec)
+	}
+}
+
+// disposable reports whether an atom is a static that every user of a kernel macro may have a fresh copy of.
+func (c *closer) disposable(a AtomID) bool {
+	at := &c.b.Atoms[a]
+	return at.Sym != 0 && c.b.File.Symbols[at.Sym].Bind() == elf.STB_LOCAL && c.b.nameOf(a).Flags.Has(symbols.Disposable)
+}
+
+// initReference refuses references to memory that is freed after init.
+func (c *closer) initReference(from AtomID, e *Edge, sec object.SecID) {
+	if r, ok := matchAny(c.b.Rules.Init, c.b.File.Sections[sec].Name); ok {
+		at := &c.b.Atoms[from]
+		c.fail(diag.InitReference, at.Sec, e.Off, from, "%s refers to %s, which is %s", c.b.Name(from), c.b.TargetText(c.b.Resolve(e)), r)
+	}
+}
+
+func matchAny(list []Ignored, name string) (reason string, ok bool) {
+	for i := range list {
+		if matchSection(list[i].Section, name) {
+			return list[i].Reason, true
+		}
+	}
+	return "", false
+}
+
+// replaced checks that each changed function can be replaced in a running kernel.
+func (c *closer) replaced() {
+	for _, u := range c.s.Changed {
+		unit := &c.b.Units[u]
+		at := &c.b.Atoms[unit.Main]
+		name := c.b.Name(unit.Main)
+		sec := c.b.File.Sections[at.Sec].Name
+		if r, ok := matchAny(c.b.Rules.Init, sec); ok {
+			c.fail(diag.InitChanged, at.Sec, at.Off, 0, "%s changed, and its section is %s", name, r)
+			continue
+		}
+		if r, ok := matchAny(c.b.Rules.NoPatch, sec); ok {
+			c.fail(diag.Unpatchable, at.Sec, at.Off, 0, "%s changed, and %s %s", name, sec, r)
+			continue
+		}
+		if at.Flag&FlagNested != 0 || slices.ContainsFunc(unit.Members, func(m AtomID) bool { return c.b.Atoms[m].Flag&FlagFallsIn != 0 }) {
+			d := diag.New(diag.OverlappingSymbols, c.b.place(at.Sec, at.Off), "%s changed, and other functions share its code", name)
+			d.Severity = diag.SevError
+			c.diags = append(c.diags, d)
+		}
+		if at.Sym != 0 && c.b.File.Symbols[at.Sym].Bind() == elf.STB_WEAK {
+			c.fail(diag.WeakChanged, at.Sec, at.Off, 0, "%s is a weak definition", name)
+		}
+		if !c.a.Replaceable(c.d.OrigOf[unit.Main]) {
+			c.fail(diag.NoFtraceEntry, at.Sec, at.Off, 0, "the original %s does not call %s at its entry", name, strings.Join(c.a.Rules.Entry, " or "))
+		}
+	}
+}
+
+// Replaceable reports whether a function calls one of Rules.Entry first, right at its entry or behind ENDBR64.
+// An R_X86_64_NONE relocation left by recordmcount counts: there the call has become a NOP.
+func (g *Graph) Replaceable(a AtomID) bool {
+	if a == 0 {
+		return false
+	}
+	if len(g.Rules.Entry) == 0 {
+		return true
+	}
+	at := &g.Atoms[a]
+	rs := g.File.RelocsOf(at.Sec)
+	lo, hi := rs.Range(at.Off, min(at.Off+at.Size, at.Off+16))
+	for i := lo; i < hi; i++ {
+		r := rs.At(i)
+		off := r.Off - at.Off
+		if (off == 1 || off == 5) && slices.Contains(g.Rules.Entry, g.File.Symbols[r.Sym].Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// data refuses changes of data that the running kernel already holds, and of what registers itself.
+func (c *closer) data() {
+	var want []bool
+	for i := range c.d.Data {
+		dt := &c.d.Data[i]
+		if dt.Status == New || dt.Status == Changed || dt.Status == Removed {
+			if code, ok := c.registers(dt.Section); ok {
+				p := diag.Place{File: c.b.File.Name, Section: dt.Section, Symbol: dt.Name}
+				c.diags = append(c.diags, diag.New(code, p, "%s data in %s", dt.Status, dt.Section))
+				continue
+			}
+		}
+		if dt.Status != Changed {
+			continue
+		}
+		if dt.Patched != 0 && c.s.in[dt.Patched] {
+			if want == nil {
+				want = make([]bool, len(c.b.Atoms))
+			}
+			want[dt.Patched] = true
+			continue
+		}
+		p := diag.Place{File: c.b.File.Name, Section: dt.Section, Symbol: dt.Name}
+		c.diags = append(c.diags, diag.New(diag.DataChanged, p, "%s changed (%d to %d bytes)%s", dt.Name, dt.OrigSize, dt.PatchedSize, readBy(dt.Readers)))
+	}
+	if want == nil {
+		return
+	}
+	for a, us := range c.b.usersOf(want) {
+		for _, u := range us {
+			if !c.s.in[u.atom] {
+				at := &c.b.Atoms[a]
+				c.fail(diag.DataChanged, at.Sec, at.Off, a, "%s changed, and %s, which does not, reads it", c.b.Name(a), c.b.Name(u.atom))
+				break
+			}
+		}
+	}
+}
+
+func (c *closer) registers(section string) (diag.Code, bool) {
+	for _, r := range c.b.Rules.Register {
+		if matchSection(r.Section, section) {
+			return r.Code, true
+		}
+	}
+	return "", false
+}
+
+func readBy(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return ", read by " + strings.Join(names[:min(len(names), 4)], ", ")
+}
+
+// inbound looks at the selection from the other side: each relocation of the
+// patched object that leads into an included function from outside must be taken
+// along by a row, dropped by a rule, or be of a kind that the running kernel
+// still has. Code is: a call reaches the original, which is redirected.
+func (c *closer) inbound() {
+	g, f := c.b, c.b.File
+	told := make(map[object.SecID]bool)
+	for sec := 1; sec < len(f.Sections); sec++ {
+		s := &f.Sections[sec]
+		if !s.Alloc() || s.Exec() {
+			continue
+		}
+		_, dropped := matchAny(g.Rules.Inbound, s.Name)
+		if dropped || g.rows[sec] != 0 {
+			continue
+		}
+		rs := f.RelocsOf(object.SecID(sec))
+		for i, n := 0, rs.Len(); i < n && !told[object.SecID(sec)]; i++ {
+			r := rs.At(i)
+			if r.Type == elf.R_X86_64_NONE || f.Symbols[r.Sym].Sec == 0 || !f.Sections[f.Symbols[r.Sym].Sec].Exec() {
+				continue
+			}
+			src := g.AtomAt(object.SecID(sec), r.Off)
+			if src == 0 || c.s.in[src] {
+				continue
+			}
+			e := g.relocEdge(&r, 0, false)
+			t := g.Resolve(&e)
+			if t.Atom == 0 || !c.s.in[t.Atom] {
+				continue
+			}
+			told[object.SecID(sec)] = true
+			c.fail(diag.UnknownTable, object.SecID(sec), r.Off, 0, "no rule says what becomes of %s's references to %s", s.Name, g.Name(t.Atom))
+		}
+	}
+}

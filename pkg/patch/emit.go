@@ -1,0 +1,144 @@
+package patch
+
+import (
+	"bytes"
+	"debug/elf"
+
+	"github.com/kdelta/kdelta/pkg/klp"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/reloc"
+)
+
+// module reports whether the kernel's module loader applies relocations of a type.
+func module(t elf.R_X86_64) bool {
+	info, ok := reloc.Lookup(t)
+	return ok && info.Module
+}
+
+// namesTarget reports whether a symbol names what it stands for, rather than a position.
+func namesTarget(f *object.File, id object.SymID) bool {
+	s := &f.Symbols[id]
+	return s.Name != "" && s.Type() != elf.STT_SECTION && !(len(s.Name) > 1 && s.Name[0] == '.' && s.Name[1] == 'L')
+}
+
+// emitter puts what was decided about one pair into a Builder.
+type emitter struct {
+	b         *object.Builder
+	pp        *pairPlan
+	secs      []object.SecID // by index into pp.sections
+	secSyms   []object.SymID // their section symbols; 0 not made yet
+	syms      []object.SymID // by SymID of the patched object; 0 not made yet
+	undefined map[string]object.SymID
+}
+
+func (e *emitter) sections() {
+	f := e.pp.Patched.File
+	e.secs = make([]object.SecID, len(e.pp.sections))
+	e.secSyms = make([]object.SymID, len(e.pp.sections))
+	for i := range e.pp.sections {
+		o := &e.pp.sections[i]
+		s := &f.Sections[o.src]
+		bs := object.BuildSection{Name: s.Name, Type: s.Type, Flags: s.Flags &^ (elf.SHF_GROUP | elf.SHF_LINK_ORDER), Addralign: s.Addralign, Entsize: s.Entsize, Data: o.data}
+		if s.Type == elf.SHT_NOBITS {
+			bs.Size = o.size
+		}
+		e.secs[i] = e.b.AddSection(bs)
+	}
+}
+
+// symbols defines the names of everything included: those that lie in an included
+// atom, with the FILE symbol of their scope before them.
+func (e *emitter) symbols() {
+	g, f := e.pp.Patched, e.pp.Patched.File
+	e.syms = make([]object.SymID, len(f.Symbols))
+	used := make([]bool, len(f.Symbols))
+	for i := range e.pp.relocs {
+		used[e.pp.relocs[i].sym] = true
+	}
+	file := object.SymID(0) // the FILE symbol before the present one
+	wrote := object.SymID(0)
+	for i := 1; i < len(f.Symbols); i++ {
+		s := &f.Symbols[i]
+		if s.Type() == elf.STT_FILE {
+			file = object.SymID(i)
+			continue
+		}
+		if s.Sec == 0 || s.Type() == elf.STT_SECTION {
+			continue
+		}
+		a := g.SymbolAtom(object.SymID(i))
+		if a == 0 || !e.pp.sel.Has(a) || !namesTarget(f, object.SymID(i)) && !used[i] {
+			continue
+		}
+		if s.Bind() == elf.STB_LOCAL && file != wrote {
+			wrote = file
+			fs := &f.Symbols[file]
+			e.b.AddSymbol(object.BuildSymbol{Name: fs.Name, Info: fs.Info, Shndx: elf.SHN_ABS})
+		}
+		e.syms[i] = e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: s.Info, Other: s.Other, Size: s.Size,
+			Sec: e.secs[e.pp.bySec[s.Sec]-1], Value: s.Value - g.Atoms[a].Off + e.pp.off[a]})
+	}
+}
+
+func (e *emitter) sectionSymbol(i int) object.SymID {
+	if e.secSyms[i] == 0 {
+		e.secSyms[i] = e.b.AddSymbol(object.BuildSymbol{Sec: e.secs[i], Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION)})
+	}
+	return e.secSyms[i]
+}
+
+// undefinedSymbol gives the one undefined symbol of a name.
+func (e *emitter) undefinedSymbol(name string, info, other uint8) object.SymID {
+	id, ok := e.undefined[name]
+	if !ok {
+		id = e.b.AddSymbol(object.BuildSymbol{Name: name, Info: info, Other: other})
+		e.undefined[name] = id
+	}
+	return id
+}
+
+// relocs adds the ordinary relocations and gives those for the livepatch core.
+func (e *emitter) relocs() []klp.Reloc {
+	f := e.pp.Patched.File
+	var out []klp.Reloc
+	for i := range e.pp.relocs {
+		r := &e.pp.relocs[i]
+		nr := object.Reloc{Off: r.off, Type: r.typ, Addend: r.addend}
+		switch {
+		case r.klp != nil:
+			out = append(out, klp.Reloc{Object: r.gate, Sec: e.secs[r.sec], Off: r.off, Type: r.typ, Addend: r.addend, Symbol: *r.klp})
+			continue
+		case r.into != 0:
+			nr.Sym = e.sectionSymbol(r.into - 1)
+		case r.name != "":
+			nr.Sym = e.undefinedSymbol(r.name, elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE), 0)
+		case e.syms[r.sym] != 0:
+			nr.Sym = e.syms[r.sym]
+		default:
+			s := &f.Symbols[r.sym]
+			nr.Sym = e.undefinedSymbol(s.Name, s.Info, s.Other)
+		}
+		e.b.AddReloc(e.secs[r.sec], nr)
+	}
+	return out
+}
+
+// imports carries the namespaces that the object imports: "import_ns=..." strings of .modinfo.
+func (e *emitter) imports() {
+	f := e.pp.Patched.File
+	for i := range f.Sections {
+		s := &f.Sections[i]
+		if s.Name != ".modinfo" {
+			continue
+		}
+		var data []byte
+		for _, str := range bytes.Split(s.Data, []byte{0}) {
+			if at := bytes.Index(str, []byte("import_ns=")); at >= 0 {
+				data = append(append(data, str[at:]...), 0)
+			}
+		}
+		if len(data) > 0 {
+			e.b.AddSection(object.BuildSection{Name: ".modinfo", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Data: data})
+		}
+	}
+}
