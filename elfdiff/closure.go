@@ -18,11 +18,19 @@ type Selection struct {
 	Changed []UnitID // functions that replace one of the original, by UnitID of the patched graph
 	New     []UnitID // functions that only the patched object has, referred to by what is included
 	Atoms   []AtomID // everything included, in the order of the patched object
+	Pieces  []Piece  // entries of tables that were not compared but travel, in the order of the patched object
 	// Constants are table entries whose site is an instruction with a constant that the kernel fills in at boot.
 	Constants []AtomID
 
 	in   []bool   // by AtomID
 	from []AtomID // by AtomID: what brought it
+}
+
+// Piece is a stretch of data of the patched object.
+type Piece struct {
+	Sec  object.SecID
+	Off  uint64
+	Size uint64
 }
 
 // Has reports whether an atom of the patched graph is included.
@@ -74,6 +82,7 @@ func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, r
 			c.fail(diag.GroupChanged, at.Sec, at.Off, AtomID(a), "%s is a member of a section group", patched.Name(AtomID(a)))
 		}
 	}
+	c.derived()
 	c.replaced()
 	c.data()
 	c.inbound()
@@ -130,6 +139,33 @@ func (c *closer) unit(u UnitID, from AtomID) {
 			c.include(e, unit.Main)
 		case Constant:
 			c.s.Constants = append(c.s.Constants, e)
+		}
+	}
+}
+
+// derived finds the entries of excluded tables that travel with included code.
+func (c *closer) derived() {
+	g, f := c.b, c.b.File
+	for sec := range g.rows {
+		if g.rows[sec] == 0 || g.excluded[sec] == "" {
+			continue
+		}
+		row := &g.Rules.Tables[g.rows[sec]-1]
+		if row.Emit[c.format] != Carry {
+			continue
+		}
+		rs := f.RelocsOf(object.SecID(sec))
+		for i, n := 0, rs.Len(); i < n; i++ {
+			r := rs.At(i)
+			if int(r.Off%uint64(row.Entry)) != row.Site || r.Type == elf.R_X86_64_NONE || f.Symbols[r.Sym].Sec == 0 {
+				continue
+			}
+			e := g.relocEdge(&r, 0, false)
+			if t := g.Resolve(&e); t.Atom == 0 || !c.s.in[t.Atom] {
+				continue
+			}
+			off := r.Off - uint64(row.Site)
+			c.s.Pieces = append(c.s.Pieces, Piece{object.SecID(sec), off, min(uint64(row.Entry), f.Sections[sec].Size-off)})
 		}
 	}
 }
@@ -336,7 +372,7 @@ func (c *closer) inbound() {
 			continue
 		}
 		_, dropped := matchAny(g.Rules.Inbound, s.Name)
-		if dropped || g.rows[sec] != 0 {
+		if dropped || g.rows[sec] != 0 || g.excluded[sec] != "" {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(sec))

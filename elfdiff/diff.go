@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -18,7 +20,7 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 	if opts == nil {
 		opts = &Options{}
 	}
-	if err := comparable2(orig, patched); err != nil {
+	if err := sameKind(orig, patched); err != nil {
 		return nil, err
 	}
 	c := correlate(orig, patched, opts.Pins)
@@ -35,18 +37,17 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 	}
 	d := &Delta{OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
 	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus}
-	v.ignored()
 	v.functions()
 	v.data()
 	v.anonymous()
-	d.Orig, d.Patched = account(orig, v.sa, v.skipA), account(patched, v.sb, v.skipB)
+	d.Orig, d.Patched = account(orig, v.sa), account(patched, v.sb)
 	v.names()
 	d.Diagnostics = slices.Concat(orig.Diags, patched.Diags, c.diags)
 	diag.Sort(d.Diagnostics)
 	return d, nil
 }
 
-func comparable2(a, b *Graph) error {
+func sameKind(a, b *Graph) error {
 	var ds []diag.Diagnostic
 	ha, hb := a.File.Header, b.File.Header
 	if ha.Flags != hb.Flags {
@@ -55,7 +56,7 @@ func comparable2(a, b *Graph) error {
 	if ha.OSABI != hb.OSABI {
 		ds = append(ds, diag.New(diag.HeaderMismatch, diag.Place{File: b.File.Name}, "OS ABI is %v in the original and %v in the patched object", ha.OSABI, hb.OSABI))
 	}
-	if a.Rules != b.Rules {
+	if a.Rules != b.Rules && !reflect.DeepEqual(a.Rules, b.Rules) {
 		ds = append(ds, diag.New(diag.HeaderMismatch, diag.Place{File: b.File.Name}, "the objects were analyzed with different rules"))
 	}
 	return diag.Refuse(ds)
@@ -74,71 +75,48 @@ func (k *comparer) entries() {
 			continue // told apart by verdicts.functions
 		}
 		for i, e := range x.Entries {
-			if k.a.Rules.Tables[k.a.Atoms[e].Row-1].Exclude == "" && k.a.Atoms[e].Row == k.b.Atoms[v.Entries[i]].Row {
+			if k.a.Atoms[e].Row == k.b.Atoms[v.Entries[i]].Row {
 				k.c.pair(e, v.Entries[i], ConfFamily)
 			}
 		}
 	}
-	// Entries that belong to no function: in order, when there are as many.
-	byName := make(map[string]object.SecID)
-	for sec := range k.b.rows {
-		if k.b.rows[sec] != 0 {
-			byName[k.b.File.Sections[sec].Name] = object.SecID(sec)
-		}
-	}
-	free := func(g *Graph, sec object.SecID) []AtomID {
-		var out []AtomID
-		lo, hi := g.atomsOf(sec)
-		for a := lo; a < hi; a++ {
-			if g.Atoms[a].Unit == 0 {
-				out = append(out, a)
+	// Entries that belong to no function: in order, when there are as many in the sections of one name together.
+	free := func(g *Graph) map[string][]AtomID {
+		var m map[string][]AtomID
+		for sec := range g.rows {
+			if g.rows[sec] == 0 || g.excluded[sec] != "" {
+				continue
+			}
+			lo, hi := g.atomsOf(object.SecID(sec))
+			for a := lo; a < hi; a++ {
+				if g.Atoms[a].Unit == 0 {
+					if m == nil {
+						m = make(map[string][]AtomID)
+					}
+					n := g.File.Sections[sec].Name
+					m[n] = append(m[n], a)
+				}
 			}
 		}
-		return out
+		return m
 	}
-	for sec := range k.a.rows {
-		if k.a.rows[sec] == 0 || k.a.Rules.Tables[k.a.rows[sec]-1].Exclude != "" {
-			continue
-		}
-		other := byName[k.a.File.Sections[sec].Name]
-		if other == 0 {
-			continue
-		}
-		xs, ys := free(k.a, object.SecID(sec)), free(k.b, other)
-		if len(xs) != len(ys) {
-			continue
-		}
-		for i := range xs {
-			k.c.pair(xs[i], ys[i], ConfFamily)
+	ys := free(k.b)
+	for name, xs := range free(k.a) {
+		if other := ys[name]; len(other) == len(xs) {
+			for i := range xs {
+				k.c.pair(xs[i], other[i], ConfFamily)
+			}
 		}
 	}
 }
 
 // verdicts turns the comparison into a Delta.
 type verdicts struct {
-	k            *comparer
-	c            *correlation
-	a, b         *Graph
-	d            *Delta
-	sa, sb       []Status // by AtomID
-	skipA, skipB []bool   // by SecID: ignored sections
-}
-
-func (v *verdicts) ignored() {
-	match := func(g *Graph) []bool {
-		out := make([]bool, len(g.File.Sections))
-		for i := range g.File.Sections {
-			s := &g.File.Sections[i]
-			for _, r := range g.Rules.Ignore {
-				out[i] = out[i] || matchSection(r.Section, s.Name)
-			}
-			if g.rows[i] != 0 && g.Rules.Tables[g.rows[i]-1].Exclude != "" {
-				out[i] = true
-			}
-		}
-		return out
-	}
-	v.skipA, v.skipB = match(v.a), match(v.b)
+	k      *comparer
+	c      *correlation
+	a, b   *Graph
+	d      *Delta
+	sa, sb []Status // by AtomID
 }
 
 // nodeStatus gives the verdict on a pair of atoms, and its causes.
@@ -241,9 +219,7 @@ func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
 	count := func(g *Graph, id UnitID) map[string]int {
 		m := make(map[string]int)
 		for _, e := range g.Units[id].Entries {
-			if row := &g.Rules.Tables[g.Atoms[e].Row-1]; row.Exclude == "" {
-				m[row.Section]++
-			}
+			m[g.File.Sections[g.Atoms[e].Sec].Name]++
 		}
 		return m
 	}
@@ -251,13 +227,15 @@ func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
 		return
 	}
 	na, nb := count(v.a, o), count(v.b, u)
-	for i := range v.b.Rules.Tables {
-		s := v.b.Rules.Tables[i].Section
-		if na[s] != nb[s] {
-			add(Changed, []Cause{{Kind: CauseTable, Detail: s, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, "")
+	for s, n := range nb {
+		if na[s] == n {
 			delete(na, s)
-			delete(nb, s)
+		} else if _, ok := na[s]; !ok {
+			na[s] = 0
 		}
+	}
+	for _, s := range slices.Sorted(maps.Keys(na)) {
+		add(Changed, []Cause{{Kind: CauseTable, Detail: s, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, "")
 	}
 	for _, e := range v.b.Units[u].Entries {
 		if x := v.c.ba[e]; x != 0 {
@@ -285,7 +263,7 @@ func (v *verdicts) data() {
 	for i := 1; i < len(v.b.Atoms); i++ {
 		y := AtomID(i)
 		at := &v.b.Atoms[y]
-		if at.Kind != AtomObject || v.skipB[at.Sec] {
+		if at.Kind != AtomObject {
 			continue
 		}
 		dt := Datum{Patched: y, Name: v.b.Name(y), Section: v.b.File.Sections[at.Sec].Name, File: v.b.fileName(v.b.symFile[at.Sym]), ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
@@ -306,7 +284,7 @@ func (v *verdicts) data() {
 	for i := 1; i < len(v.a.Atoms); i++ {
 		x := AtomID(i)
 		at := &v.a.Atoms[x]
-		if at.Kind != AtomObject || v.sa[x] != 0 || v.skipA[at.Sec] {
+		if at.Kind != AtomObject || v.sa[x] != 0 {
 			continue
 		}
 		v.sa[x] = Removed
@@ -338,7 +316,7 @@ func (v *verdicts) anonymous() {
 	for i := 1; i < len(v.b.Atoms); i++ {
 		y := AtomID(i)
 		at := &v.b.Atoms[y]
-		if v.sb[y] != 0 || v.skipB[at.Sec] {
+		if v.sb[y] != 0 || at.Kind == AtomExcluded {
 			continue
 		}
 		v.sb[y] = New
@@ -359,7 +337,7 @@ func (v *verdicts) anonymous() {
 	for i := 1; i < len(v.a.Atoms); i++ {
 		x := AtomID(i)
 		at := &v.a.Atoms[x]
-		if v.sa[x] != 0 || v.skipA[at.Sec] {
+		if v.sa[x] != 0 || at.Kind == AtomExcluded {
 			continue
 		}
 		v.sa[x] = Removed
@@ -371,7 +349,7 @@ func (v *verdicts) anonymous() {
 
 // strings gives strings and constants their status by content.
 func (v *verdicts) strings() {
-	pool := func(g *Graph, skip []bool) map[string]bool {
+	pool := func(g *Graph) map[string]bool {
 		m := make(map[string]bool)
 		for i := 1; i < len(g.Atoms); i++ {
 			if k := g.Atoms[i].Kind; k == AtomString || k == AtomConst {
@@ -382,7 +360,7 @@ func (v *verdicts) strings() {
 		}
 		return m
 	}
-	pa, pb := pool(v.a, v.skipA), pool(v.b, v.skipB)
+	pa, pb := pool(v.a), pool(v.b)
 	mark := func(g *Graph, st []Status, other map[string]bool) {
 		for i := 1; i < len(g.Atoms); i++ {
 			if k := g.Atoms[i].Kind; (k == AtomString || k == AtomConst) && st[i] == 0 && other[string(g.Bytes(AtomID(i)))] {
@@ -514,18 +492,15 @@ func (g *Graph) memberNames(u UnitID) []string {
 }
 
 // account adds up the bytes of all allocated sections by status.
-func account(g *Graph, st []Status, skip []bool) Bytes {
+func account(g *Graph, st []Status) Bytes {
 	var n Bytes
 	for i := 1; i < len(g.Atoms); i++ {
 		a := &g.Atoms[i]
-		if !g.File.Sections[a.Sec].Alloc() {
-			continue
-		}
 		n.Total += a.Size
 		switch {
 		case a.Kind == AtomPad:
 			n.Padding += a.Size
-		case skip[a.Sec]:
+		case a.Kind == AtomExcluded:
 			n.Excluded += a.Size
 		case st[i] == Unchanged:
 			n.Unchanged += a.Size

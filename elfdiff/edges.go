@@ -50,6 +50,12 @@ func (g *Graph) Edges(a AtomID, buf []Edge) (edges []Edge, decoded bool) {
 	return g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind == AtomFunc || at.Kind == AtomCode, buf)
 }
 
+// DataEdges appends the relocations of a stretch of data to buf, by offset.
+func (g *Graph) DataEdges(p Piece, buf []Edge) []Edge {
+	buf, _ = g.edgesIn(p.Sec, p.Off, p.Off+p.Size, false, buf)
+	return buf
+}
+
 func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge) ([]Edge, bool) {
 	rs := g.File.RelocsOf(sec)
 	lo, hi := rs.Range(from, to)

@@ -25,17 +25,18 @@ type AtomKind uint8
 
 // The kinds of atoms.
 const (
-	AtomFunc   AtomKind = iota + 1 // code with a name
-	AtomCode                       // code without a name: glued to a function, or replacement code of a table entry
-	AtomPad                        // padding, before (prefix) or after a function
-	AtomObject                     // data with a name
-	AtomAnon                       // data without a name: one atom per stretch, however many references point into it
-	AtomString                     // a string of an SHF_MERGE|SHF_STRINGS section
-	AtomConst                      // an entry of another SHF_MERGE section
-	AtomEntry                      // a table entry, by a row of the rules
+	AtomFunc     AtomKind = iota + 1 // code with a name
+	AtomCode                         // code without a name: glued to a function, or replacement code of a table entry
+	AtomPad                          // padding, before (prefix) or after a function
+	AtomObject                       // data with a name
+	AtomAnon                         // data without a name: one atom per stretch, however many references point into it
+	AtomString                       // a string of an SHF_MERGE|SHF_STRINGS section
+	AtomConst                        // an entry of another SHF_MERGE section
+	AtomEntry                        // a table entry, by a row of the rules
+	AtomExcluded                     // a whole section that the rules take out of the comparison
 )
 
-var atomKindNames = [...]string{"none", "func", "code", "pad", "object", "anon", "string", "const", "entry"}
+var atomKindNames = [...]string{"none", "func", "code", "pad", "object", "anon", "string", "const", "entry", "excluded"}
 
 // String gives the kind's name.
 func (k AtomKind) String() string { return atomKindNames[k] }
@@ -72,8 +73,8 @@ const (
 
 // Unit is what a verdict belongs to: a function with its parts.
 type Unit struct {
-	Main    AtomID // the function's body
-	Members []AtomID
+	Main    AtomID   // the function's body
+	Members []AtomID // its parts: the body's section in order, then parts elsewhere by name
 	Entries []AtomID // table entries that belong to it, by row and site
 	File    uint32   // the FILE scope; see Graph.Files
 }
@@ -91,6 +92,7 @@ type Graph struct {
 	symFile   []uint32                  // by SymID: FILE scope of a local symbol; 0 none
 	symAtom   []AtomID                  // by SymID: the atom that the symbol lies in; 0 none
 	rows      []uint16                  // by SecID: 1 + index of the table row; 0 none
+	excluded  []string                  // by SecID: why the section takes no part in the comparison; empty when it does
 	multi     []bool                    // by SecID: more than one unit's code
 	labels    []object.SymID            // symbols of allocated sections except SECTION and FILE, by section and value
 	labelLo   []uint32                  // by SecID: range in labels
@@ -290,9 +292,7 @@ func (g *Graph) fits(row *Table, sec object.SecID) bool {
 func (g *Graph) tables() error {
 	f := g.File
 	g.rows = make([]uint16, len(f.Sections))
-	if len(g.Rules.Tables) == 0 {
-		return nil
-	}
+	g.excluded = make([]string, len(f.Sections))
 	byName := make(map[string][]uint16)
 	var prefixes []uint16
 	for i := range g.Rules.Tables {
@@ -305,7 +305,10 @@ func (g *Graph) tables() error {
 	}
 	for i := range f.Sections {
 		s := &f.Sections[i]
-		if s.Size == 0 || s.Data == nil {
+		if s.Alloc() {
+			g.excluded[i], _ = matchAny(g.Rules.Ignore, s.Name)
+		}
+		if s.Size == 0 || s.Data == nil || s.Type != elf.SHT_PROGBITS {
 			continue
 		}
 		rows := byName[s.Name]
@@ -317,6 +320,9 @@ func (g *Graph) tables() error {
 		for _, r := range rows {
 			if g.fits(&g.Rules.Tables[r-1], object.SecID(i)) {
 				g.rows[i] = r
+				if x := g.Rules.Tables[r-1].Exclude; x != "" {
+					g.excluded[i] = x
+				}
 				break
 			}
 		}
@@ -388,7 +394,7 @@ func (g *Graph) atoms() error {
 	for sec := 1; sec < nsec; sec++ {
 		g.first[sec] = AtomID(len(g.Atoms))
 		s := &f.Sections[sec]
-		if s.Size == 0 || !s.Alloc() && g.rows[sec] == 0 {
+		if s.Size == 0 || !s.Alloc() {
 			continue
 		}
 		labels := g.labels[count[sec]:count[sec+1]]
@@ -400,6 +406,8 @@ func (g *Graph) atoms() error {
 		}
 		id := object.SecID(sec)
 		switch {
+		case g.excluded[sec] != "":
+			g.Atoms = append(g.Atoms, Atom{Sec: id, Size: s.Size, Kind: AtomExcluded})
 		case g.rows[sec] != 0:
 			g.cutEntries(id)
 		case s.Strings() && s.Data != nil && (s.Entsize == 1 || s.Entsize == 2 || s.Entsize == 4):
@@ -638,7 +646,7 @@ func (g *Graph) pickName(labels []object.SymID, li int) object.SymID {
 		if s.Value != v || size != 0 && s.Size != size {
 			break
 		}
-		if r := rank(l); r < br || r == br && l < best {
+		if r := rank(l); r < br || r == br && f.Symbols[l].Name < f.Symbols[best].Name {
 			best, br = l, r
 		}
 	}

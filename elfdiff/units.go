@@ -24,6 +24,7 @@ func (g *Graph) units() error {
 		}
 	}
 	g.coldParts(cold)
+	g.gatherMembers()
 	g.owners()
 	for i := 1; i < len(g.Atoms); i++ {
 		a := &g.Atoms[i]
@@ -32,6 +33,50 @@ func (g *Graph) units() error {
 		}
 	}
 	return nil
+}
+
+// gatherMembers lists the atoms of each unit: those in the body's section in
+// order, then those elsewhere by the name of their section, which does not depend
+// on the order of the file.
+func (g *Graph) gatherMembers() {
+	start := make([]uint32, len(g.Units)+1)
+	for i := range g.Atoms {
+		if u := g.Atoms[i].Unit; u != 0 {
+			start[u]++
+		}
+	}
+	n := uint32(0)
+	for u := range start {
+		start[u], n = n, n+start[u]
+	}
+	arena := make([]AtomID, n)
+	for i := range g.Atoms {
+		if u := g.Atoms[i].Unit; u != 0 {
+			arena[start[u]] = AtomID(i)
+			start[u]++
+		}
+	}
+	lo := uint32(0)
+	for u := 1; u < len(g.Units); u++ {
+		m := arena[lo:start[u]:start[u]]
+		lo = start[u]
+		g.Units[u].Members = m
+		if home := g.Atoms[g.Units[u].Main].Sec; g.Atoms[m[0]].Sec != home || g.Atoms[m[len(m)-1]].Sec != home {
+			slices.SortStableFunc(m, func(x, y AtomID) int {
+				sx, sy := g.Atoms[x].Sec, g.Atoms[y].Sec
+				if sx == sy {
+					return 0
+				}
+				if (sx == home) != (sy == home) {
+					if sx == home {
+						return -1
+					}
+					return 1
+				}
+				return cmp.Compare(g.File.Sections[sx].Name, g.File.Sections[sy].Name)
+			})
+		}
+	}
 }
 
 // nameOf parses the name of an atom's symbol.
@@ -50,22 +95,16 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 	var lead AtomID // first atom of what waits for the next function: its prefix
 	begin := func(a AtomID) UnitID {
 		u := UnitID(len(g.Units))
-		unit := Unit{Main: a, File: g.symFile[g.Atoms[a].Sym]}
 		for ; lead != 0 && lead < a; lead++ {
 			g.Atoms[lead].Unit = u
 			g.Atoms[lead].Flag |= FlagPrefix
-			unit.Members = append(unit.Members, lead)
 		}
 		lead = 0
 		g.Atoms[a].Unit = u
-		unit.Members = append(unit.Members, a)
-		g.Units = append(g.Units, unit)
+		g.Units = append(g.Units, Unit{Main: a, File: g.symFile[g.Atoms[a].Sym]})
 		return u
 	}
-	join := func(a AtomID, u UnitID) {
-		g.Atoms[a].Unit = u
-		g.Units[u].Members = append(g.Units[u].Members, a)
-	}
+	join := func(a AtomID, u UnitID) { g.Atoms[a].Unit = u }
 	for a := lo; a < hi; a++ {
 		at := &g.Atoms[a]
 		switch at.Kind {
@@ -230,17 +269,15 @@ func (g *Graph) coldParts(cold []AtomID) {
 			if parent == 0 {
 				continue
 			}
-			u := g.Atoms[parent].Unit
-			g.Atoms[c].Unit = u
+			g.Atoms[c].Unit = g.Atoms[parent].Unit
 			g.Atoms[c].Flag |= FlagCold
-			g.Units[u].Members = append(g.Units[u].Members, c)
 		}
 	}
 	for _, c := range cold {
 		if g.Atoms[c].Unit == 0 {
 			g.Diags = append(g.Diags, diag.New(diag.ColdParent, g.place(g.Atoms[c].Sec, g.Atoms[c].Off), "no function %s that refers to this part", g.nameOf(c).Parent))
 			u := UnitID(len(g.Units))
-			g.Units = append(g.Units, Unit{Main: c, Members: []AtomID{c}, File: g.symFile[g.Atoms[c].Sym]})
+			g.Units = append(g.Units, Unit{Main: c, File: g.symFile[g.Atoms[c].Sym]})
 			g.Atoms[c].Unit = u
 		}
 	}
@@ -254,7 +291,6 @@ func (g *Graph) coldParts(cold []AtomID) {
 			if at := &g.Atoms[a]; at.Unit == 0 && a > lo && g.Atoms[a-1].Unit != 0 && (at.Kind == AtomPad || at.Kind == AtomCode) && g.Atoms[a-1].Flag&FlagCold != 0 {
 				at.Unit = g.Atoms[a-1].Unit
 				at.Flag |= FlagCold
-				g.Units[at.Unit].Members = append(g.Units[at.Unit].Members, a)
 			}
 		}
 	}
@@ -287,15 +323,15 @@ func (g *Graph) refers(a, b AtomID) bool {
 func (g *Graph) owners() {
 	f := g.File
 	type owned struct {
-		unit   UnitID
-		member int // place of the site's section among the unit's: does not depend on the order of sections
+		member int32 // place of the site's section among the unit's members
 		site   uint64
 		id     AtomID
 	}
 	var all []owned
+	counts := make([]uint32, len(g.Units)+1)
 	for pass := 0; pass < 2; pass++ {
 		for sec := range g.rows {
-			if g.rows[sec] == 0 {
+			if g.rows[sec] == 0 || g.excluded[sec] != "" {
 				continue
 			}
 			row := &g.Rules.Tables[g.rows[sec]-1]
@@ -321,39 +357,65 @@ func (g *Graph) owners() {
 				}
 				u := g.Atoms[t].Unit
 				g.Atoms[id].Unit = u
-				all = append(all, owned{u, g.memberIndex(u, s.Sec), pos, id})
+				counts[u]++
+				all = append(all, owned{g.memberIndex(u, s.Sec), pos, id})
 				if row.Body != NoField {
 					g.ownBody(row, rs, object.SecID(sec), r.Off-uint64(row.Site), u)
 				}
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b owned) int {
-		return cmp.Or(cmp.Compare(a.unit, b.unit), cmp.Compare(g.Atoms[a.id].Row, g.Atoms[b.id].Row), cmp.Compare(a.member, b.member),
-			cmp.Compare(a.site, b.site), cmp.Compare(a.id, b.id))
-	})
-	if len(all) > 0 {
-		g.entryOrd = make([]uint32, len(g.Atoms))
+	if len(all) == 0 {
+		return
 	}
+	// Place by unit, then put each unit's entries in order: by row, and by where their site lies.
 	n := uint32(0)
-	for i, o := range all {
-		if i > 0 && (all[i-1].unit != o.unit || g.Atoms[all[i-1].id].Row != g.Atoms[o.id].Row) {
-			n = 0
+	for u := range counts {
+		counts[u], n = n, n+counts[u]
+	}
+	placed := make([]owned, len(all))
+	for _, o := range all {
+		u := g.Atoms[o.id].Unit
+		placed[counts[u]] = o
+		counts[u]++
+	}
+	g.entryOrd = make([]uint32, len(g.Atoms))
+	arena := make([]AtomID, len(placed))
+	lo := uint32(0)
+	for u := 1; u < len(g.Units); u++ {
+		hi := counts[u]
+		list := placed[lo:hi]
+		order := func(a, b owned) int {
+			return cmp.Or(cmp.Compare(g.Atoms[a.id].Row, g.Atoms[b.id].Row), cmp.Compare(a.member, b.member), cmp.Compare(a.site, b.site), cmp.Compare(a.id, b.id))
 		}
-		g.entryOrd[o.id] = n
-		n++
-		g.Units[o.unit].Entries = append(g.Units[o.unit].Entries, o.id)
+		if !slices.IsSortedFunc(list, order) {
+			slices.SortFunc(list, order)
+		}
+		ord := uint32(0)
+		for i, o := range list {
+			if i > 0 && g.Atoms[list[i-1].id].Row != g.Atoms[o.id].Row {
+				ord = 0
+			}
+			g.entryOrd[o.id] = ord
+			ord++
+			arena[lo+uint32(i)] = o.id
+		}
+		g.Units[u].Entries = arena[lo:hi:hi]
+		lo = hi
 	}
 }
 
 // memberIndex gives the place of section sec among the sections of a unit's members.
-func (g *Graph) memberIndex(u UnitID, sec object.SecID) int {
+func (g *Graph) memberIndex(u UnitID, sec object.SecID) int32 {
+	if g.Atoms[g.Units[u].Main].Sec == sec {
+		return 0
+	}
 	for i, m := range g.Units[u].Members {
 		if g.Atoms[m].Sec == sec {
-			return i
+			return int32(i)
 		}
 	}
-	return len(g.Units[u].Members)
+	return int32(len(g.Units[u].Members))
 }
 
 // ownBody gives the replacement code of the entry at off to unit u.

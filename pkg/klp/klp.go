@@ -72,9 +72,10 @@ func (s Symbol) String() string {
 
 // Intermediate adds the metadata of upstream's intermediate form to b: for each
 // relocation the one against a placeholder and the record of what it means, for
-// each object the functions. Symbols are shared between relocations.
-func Intermediate(b *object.Builder, objects []Object, relocs []Reloc) {
-	w := writer{b: b, strings: []byte{0}, offsets: map[string]uint64{}, symbols: map[string]object.SymID{}, sections: map[object.SecID]object.SymID{}}
+// each object the functions. Symbols are shared between relocations. sections
+// holds the section symbols that b already has, by section; those made here are added.
+func Intermediate(b *object.Builder, objects []Object, relocs []Reloc, sections map[object.SecID]object.SymID) {
+	w := writer{b: b, strings: []byte{0}, offsets: map[string]uint64{}, symbols: map[string]object.SymID{}, sections: sections}
 	w.relocs(relocs)
 	w.objects(objects)
 }

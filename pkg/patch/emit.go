@@ -25,16 +25,15 @@ func namesTarget(f *object.File, id object.SymID) bool {
 type emitter struct {
 	b         *object.Builder
 	pp        *pairPlan
-	secs      []object.SecID // by index into pp.sections
-	secSyms   []object.SymID // their section symbols; 0 not made yet
-	syms      []object.SymID // by SymID of the patched object; 0 not made yet
+	secs      []object.SecID                // by index into pp.sections
+	secSyms   map[object.SecID]object.SymID // section symbols of the Builder, for all pairs
+	syms      []object.SymID                // by SymID of the patched object; 0 not made yet
 	undefined map[string]object.SymID
 }
 
 func (e *emitter) sections() {
 	f := e.pp.Patched.File
 	e.secs = make([]object.SecID, len(e.pp.sections))
-	e.secSyms = make([]object.SymID, len(e.pp.sections))
 	for i := range e.pp.sections {
 		o := &e.pp.sections[i]
 		s := &f.Sections[o.src]
@@ -81,10 +80,12 @@ func (e *emitter) symbols() {
 }
 
 func (e *emitter) sectionSymbol(i int) object.SymID {
-	if e.secSyms[i] == 0 {
-		e.secSyms[i] = e.b.AddSymbol(object.BuildSymbol{Sec: e.secs[i], Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION)})
+	id, ok := e.secSyms[e.secs[i]]
+	if !ok {
+		id = e.b.AddSymbol(object.BuildSymbol{Sec: e.secs[i], Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION)})
+		e.secSyms[e.secs[i]] = id
 	}
-	return e.secSyms[i]
+	return id
 }
 
 // undefinedSymbol gives the one undefined symbol of a name.

@@ -141,12 +141,12 @@ func (p *Plan) Bytes() ([]byte, error) {
 	var objects []klp.Object
 	var relocs []klp.Reloc
 	index := make(map[string]int)
-	undefined := make(map[string]object.SymID)
+	undefined, secSyms := make(map[string]object.SymID), make(map[object.SecID]object.SymID)
 	for _, pp := range p.pairs {
 		if len(pp.sel.Atoms) == 0 {
 			continue
 		}
-		e := emitter{b: b, pp: pp, undefined: undefined}
+		e := emitter{b: b, pp: pp, undefined: undefined, secSyms: secSyms}
 		e.sections()
 		e.symbols()
 		relocs = append(relocs, e.relocs()...)
@@ -161,7 +161,7 @@ func (p *Plan) Bytes() ([]byte, error) {
 			objects[i].Funcs = append(objects[i].Funcs, klp.Func{Name: f.name, Pos: f.pos, New: e.syms[f.sym]})
 		}
 	}
-	klp.Intermediate(b, objects, relocs)
+	klp.Intermediate(b, objects, relocs, secSyms)
 	return b.Bytes()
 }
 

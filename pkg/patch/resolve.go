@@ -20,11 +20,12 @@ import (
 // the position that symbol and addend give moves by as much as the atom that the
 // reference really leads to.
 type writer struct {
-	plan  *Plan
-	pp    *pairPlan
-	edges []elfdiff.Edge
-	named map[object.SymID]posAnswer // of the original
-	diags []diag.Diagnostic
+	plan   *Plan
+	pp     *pairPlan
+	edges  []elfdiff.Edge
+	pieces []uint64                   // where the selection's pieces lie
+	named  map[object.SymID]posAnswer // of the original
+	diags  []diag.Diagnostic
 }
 
 type posAnswer struct {
@@ -48,30 +49,45 @@ func (w *writer) place() {
 	w.pp.off = make([]uint64, len(g.Atoms))
 	for _, a := range w.pp.sel.Atoms {
 		at := &g.Atoms[a]
-		s := &f.Sections[at.Sec]
-		if w.pp.bySec[at.Sec] == 0 {
-			w.pp.sections = append(w.pp.sections, outSection{src: at.Sec})
-			w.pp.bySec[at.Sec] = int32(len(w.pp.sections))
-		}
-		o := &w.pp.sections[w.pp.bySec[at.Sec]-1]
-		align := max(s.Addralign, 1)
+		align := max(f.Sections[at.Sec].Addralign, 1)
 		if at.Kind == elfdiff.AtomEntry {
 			align = 1 // tables have no holes
 		}
-		pos := o.size + (at.Off-o.size)&(align-1)
-		w.pp.off[a] = pos
-		if s.Type != elf.SHT_NOBITS {
-			fill := byte(0)
-			if s.Exec() {
-				fill = 0x90
-			}
-			for uint64(len(o.data)) < pos {
-				o.data = append(o.data, fill)
-			}
-			o.data = append(o.data, s.Data[at.Off:at.Off+at.Size]...)
-		}
-		o.size = pos + at.Size
+		w.pp.off[a] = w.put(elfdiff.Piece{Sec: at.Sec, Off: at.Off, Size: at.Size}, align)
 	}
+	w.pieces = make([]uint64, len(w.pp.sel.Pieces))
+	for i, p := range w.pp.sel.Pieces {
+		w.pieces[i] = w.put(p, 1)
+	}
+}
+
+// put appends a stretch of the patched object to its section of the patch, at the
+// same place modulo align, and gives that place.
+func (w *writer) put(p elfdiff.Piece, align uint64) uint64 {
+	s := &w.pp.Patched.File.Sections[p.Sec]
+	o := &w.pp.sections[w.section(p.Sec)]
+	pos := o.size + (p.Off-o.size)&(align-1)
+	if s.Type != elf.SHT_NOBITS {
+		fill := byte(0)
+		if s.Exec() {
+			fill = 0x90
+		}
+		for uint64(len(o.data)) < pos {
+			o.data = append(o.data, fill)
+		}
+		o.data = append(o.data, s.Data[p.Off:p.Off+p.Size]...)
+	}
+	o.size = pos + p.Size
+	return pos
+}
+
+// section gives the index of the patch's section for one of the patched object.
+func (w *writer) section(sec object.SecID) int {
+	if w.pp.bySec[sec] == 0 {
+		w.pp.sections = append(w.pp.sections, outSection{src: sec})
+		w.pp.bySec[sec] = int32(len(w.pp.sections))
+	}
+	return int(w.pp.bySec[sec]) - 1
 }
 
 // resolve decides about every reference of every included atom, and names the functions.
@@ -79,6 +95,13 @@ func (w *writer) resolve() {
 	w.named = make(map[object.SymID]posAnswer)
 	for _, a := range w.pp.sel.Atoms {
 		w.atom(a)
+	}
+	for i, p := range w.pp.sel.Pieces {
+		w.edges = w.pp.Patched.DataEdges(p, w.edges[:0])
+		for k := range w.edges {
+			e := &w.edges[k]
+			w.target(w.pp.Patched.AtomAt(p.Sec, p.Off), e, outReloc{sec: w.section(p.Sec), off: e.Off - p.Off + w.pieces[i], typ: e.Type, addend: e.Disp - int64(e.Bias)}, false)
+		}
 	}
 	for _, e := range w.pp.sel.Constants {
 		w.constant(e)
@@ -122,7 +145,7 @@ func (w *writer) atom(a elfdiff.AtomID) {
 	g := w.pp.Patched
 	at := &g.Atoms[a]
 	w.edges, _ = g.Edges(a, w.edges[:0])
-	sec := int(w.pp.bySec[at.Sec]) - 1
+	sec := w.section(at.Sec)
 	for i := range w.edges {
 		e := &w.edges[i]
 		off := e.Off - at.Off + w.pp.off[a]
@@ -200,7 +223,7 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 		if named && f.Symbols[e.Sym].Sec == at.Sec {
 			r.sym = e.Sym
 		} else {
-			r.into = int(w.pp.bySec[at.Sec])
+			r.into = w.section(at.Sec) + 1
 			r.addend = raw + int64(w.pp.off[t.Atom]) - int64(at.Off)
 		}
 		w.pp.relocs = append(w.pp.relocs, r)
@@ -239,7 +262,7 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 func (w *writer) redirected(a elfdiff.AtomID, e *elfdiff.Edge, t elfdiff.Target) bool {
 	g := w.pp.Patched
 	at := &g.Atoms[t.Atom]
-	if at.Kind != elfdiff.AtomFunc || t.Disp != 0 || at.Unit == 0 || g.Units[at.Unit].Main != t.Atom || g.Atoms[a].Kind == elfdiff.AtomEntry {
+	if at.Kind != elfdiff.AtomFunc || t.Disp != 0 || at.Unit == 0 || g.Units[at.Unit].Main != t.Atom || g.Atoms[a].Kind == elfdiff.AtomEntry || g.Atoms[a].Kind == elfdiff.AtomExcluded || a == 0 {
 		return false
 	}
 	if w.pp.Delta.AtomStatus[t.Atom] != elfdiff.Changed || e.Kind == elfdiff.EdgeBranch {
@@ -269,11 +292,7 @@ func (w *writer) undefined(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc) {
 	switch {
 	case s.Sec != 0 && f.Sections[s.Sec].Alloc() && f.Sections[s.Sec].Size == 0:
 		// Something without a size (an empty lock class): its address is all there is to it.
-		if w.pp.bySec[s.Sec] == 0 {
-			w.pp.sections = append(w.pp.sections, outSection{src: s.Sec})
-			w.pp.bySec[s.Sec] = int32(len(w.pp.sections))
-		}
-		r.into = int(w.pp.bySec[s.Sec])
+		r.into = w.section(s.Sec) + 1
 		r.addend += int64(s.Value)
 		w.pp.relocs = append(w.pp.relocs, r)
 	case e.Sym == 0 || s.Type() == elf.STT_SECTION || s.Sec != 0:
@@ -333,7 +352,7 @@ func (w *writer) constant(e elfdiff.AtomID) {
 		w.fail(diag.RuntimeConst, e, at.Off, "an instruction listed in %s lies outside the function", sec)
 		return
 	}
-	out := int(w.pp.bySec[g.Atoms[t.Atom].Sec]) - 1
+	out := w.section(g.Atoms[t.Atom].Sec)
 	start := w.pp.off[t.Atom] + uint64(t.Disp) - 2
 	d := w.pp.sections[out].data
 	if start+10 > uint64(len(d)) || d[start]&^1 != 0x48 || d[start+1]&^7 != 0xb8 {
