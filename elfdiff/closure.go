@@ -306,7 +306,6 @@ func (g *Graph) Replaceable(a AtomID) bool {
 
 // data refuses changes of data that the running kernel already holds, and of what registers itself.
 func (c *closer) data() {
-	var want []bool
 	for i := range c.d.Data {
 		dt := &c.d.Data[i]
 		if dt.Status == New || dt.Status == Changed || dt.Status == Removed {
@@ -319,24 +318,15 @@ func (c *closer) data() {
 		if dt.Status != Changed {
 			continue
 		}
-		if dt.Patched != 0 && c.s.in[dt.Patched] {
-			if want == nil {
-				want = make([]bool, len(c.b.Atoms))
-			}
-			want[dt.Patched] = true
+		if dt.Patched == 0 || !c.s.in[dt.Patched] {
+			p := diag.Place{File: c.b.File.Name, Section: dt.Section, Symbol: dt.Name}
+			c.diags = append(c.diags, diag.New(diag.DataChanged, p, "%s changed (%d to %d bytes)%s", dt.Name, dt.OrigSize, dt.PatchedSize, readBy(dt.Readers)))
 			continue
 		}
-		p := diag.Place{File: c.b.File.Name, Section: dt.Section, Symbol: dt.Name}
-		c.diags = append(c.diags, diag.New(diag.DataChanged, p, "%s changed (%d to %d bytes)%s", dt.Name, dt.OrigSize, dt.PatchedSize, readBy(dt.Readers)))
-	}
-	if want == nil {
-		return
-	}
-	for a, us := range c.b.usersOf(want) {
-		for _, u := range us {
-			if !c.s.in[u.atom] {
-				at := &c.b.Atoms[a]
-				c.fail(diag.DataChanged, at.Sec, at.Off, a, "%s changed, and %s, which does not, reads it", c.b.Name(a), c.b.Name(u.atom))
+		for _, u := range c.b.users(dt.Patched) {
+			if r := c.b.speaker(u.atom); !c.s.in[r] {
+				at := &c.b.Atoms[dt.Patched]
+				c.fail(diag.DataChanged, at.Sec, at.Off, dt.Patched, "%s changed, and %s, which does not, reads it", c.b.Name(dt.Patched), c.b.Name(r))
 				break
 			}
 		}

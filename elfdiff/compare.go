@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"slices"
+	"strings"
 
+	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/symbols"
 	"github.com/kdelta/kdelta/x86"
 )
@@ -163,9 +166,18 @@ func (k *comparer) local(n nodeID) {
 		return // relaxation "padding": NOPs, int3 and zeros may differ
 	}
 	sx, sy := &k.a.File.Sections[ax.Sec], &k.b.File.Sections[ay.Sec]
-	if sx.Type != sy.Type || (sx.Flags^sy.Flags)&(elf.SHF_WRITE|elf.SHF_EXECINSTR|elf.SHF_ALLOC|elf.SHF_TLS) != 0 {
+	if sx.Type != sy.Type || (sx.Flags^sy.Flags)&(elf.SHF_WRITE|elf.SHF_EXECINSTR|elf.SHF_ALLOC|elf.SHF_TLS) != 0 || k.a.class(x) != k.b.class(y) {
 		k.fail(n, Cause{Kind: CauseSection, Orig: sx.Name, Patched: sy.Name})
 		return
+	}
+	if ax.Kind == AtomObject && sx.Addralign != sy.Addralign && k.a.alone(ax.Sec) && k.b.alone(ay.Sec) {
+		k.fail(n, Cause{Kind: CauseAlign, Orig: dec(sx.Addralign), Patched: dec(sy.Addralign)})
+		return
+	}
+	if ax.Sym != 0 || ay.Sym != 0 {
+		if c, ok := k.labels(x, y); !ok {
+			k.fail(n, c)
+		}
 	}
 	if ax.Kind == AtomFunc || ax.Kind == AtomCode {
 		k.code(n, ax, ay)
@@ -192,6 +204,100 @@ func (k *comparer) local(n nodeID) {
 		}
 	}
 	k.edges(n, ax, ay, k.ea, k.eb)
+}
+
+// class gives what a section's name says beyond the symbol that the compiler put
+// there (-ffunction-sections, -fdata-sections): .init.text is another class than
+// .text, .data..percpu another than .data. Where the compiler chooses between
+// subsections (hot, unlikely), code may move: the relaxation "text-move".
+func (g *Graph) class(a AtomID) string {
+	at := &g.Atoms[a]
+	name := g.File.Sections[at.Sec].Name
+	if at.Sym == 0 {
+		return ""
+	}
+	for _, p := range classPrefixes {
+		if rest, ok := strings.CutPrefix(name, p); ok && (rest == "" || rest[0] == '.' && len(rest) > 1 && rest[1] != '.') {
+			return p
+		}
+	}
+	if rest, ok := strings.CutSuffix(name, "."+g.File.Symbols[at.Sym].Name); ok {
+		return rest
+	}
+	return name
+}
+
+// classPrefixes are the sections that compilers split by symbol, longest first.
+var classPrefixes = [...]string{".data.rel.ro", ".text", ".data", ".rodata", ".bss", ".tdata", ".tbss"}
+
+// alone reports whether a section holds one atom.
+func (g *Graph) alone(sec object.SecID) bool { return g.first[sec+1]-g.first[sec] == 1 }
+
+// labels compares the names that other objects can refer to: the same symbols at
+// the same places, weak where they were weak. A symbol that is local on one side
+// counts as the same name: that nobody else uses it is a matter of the other objects.
+func (k *comparer) labels(x, y AtomID) (Cause, bool) {
+	lx, ly := k.a.labelsAt(x), k.b.labelsAt(y)
+	if len(lx) == 1 && len(ly) == 1 && k.c.symAB[lx[0]] == ly[0] {
+		return weakCause(&k.a.File.Symbols[lx[0]], &k.b.File.Symbols[ly[0]])
+	}
+	if l, c := missing(k.a, k.b, x, y, lx, ly); c.Kind != 0 {
+		c.Orig = k.a.File.Symbols[l].Name
+		return c, false
+	}
+	if l, c := missing(k.b, k.a, y, x, ly, lx); c.Kind != 0 {
+		c.Patched = k.b.File.Symbols[l].Name
+		return c, false
+	}
+	return Cause{}, true
+}
+
+// missing finds a global symbol of list, in atom from of g, that is not in other,
+// in atom to of h, at the same place and as weak; the cause says how.
+func missing(g, h *Graph, from, to AtomID, list, other []object.SymID) (object.SymID, Cause) {
+	type place struct {
+		off uint64
+		key string
+	}
+	var index map[place]object.SymID // for long lists
+	if len(list)*len(other) > 256 {
+		index = make(map[place]object.SymID, len(other))
+		for _, m := range other {
+			t := &h.File.Symbols[m]
+			index[place{t.Value - h.Atoms[to].Off, symbols.Key(t.Name)}] = m
+		}
+	}
+	for _, l := range list {
+		s := &g.File.Symbols[l]
+		if s.Bind() == elf.STB_LOCAL || !g.namesTarget(l) {
+			continue
+		}
+		p := place{s.Value - g.Atoms[from].Off, symbols.Key(s.Name)}
+		found := object.SymID(0)
+		if index != nil {
+			found = index[p]
+		} else {
+			for _, m := range other {
+				if t := &h.File.Symbols[m]; t.Value-h.Atoms[to].Off == p.off && symbols.Key(t.Name) == p.key {
+					found = m
+				}
+			}
+		}
+		if found == 0 {
+			return l, Cause{Kind: CauseSymbol, Off: p.off}
+		}
+		if c, ok := weakCause(s, &h.File.Symbols[found]); !ok {
+			return l, c
+		}
+	}
+	return 0, Cause{}
+}
+
+func weakCause(x, y *object.Symbol) (Cause, bool) {
+	if x.Bind() != elf.STB_LOCAL && y.Bind() != elf.STB_LOCAL && (x.Bind() == elf.STB_WEAK) != (y.Bind() == elf.STB_WEAK) {
+		return Cause{Kind: CauseSymbol, Orig: x.Name + " " + x.Bind().String(), Patched: y.Name + " " + y.Bind().String()}, false
+	}
+	return Cause{}, true
 }
 
 // edges compares two lists of references pairwise, by place, type and target.
@@ -225,22 +331,39 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		}
 		return
 	}
-	ax, ay := &k.a.Atoms[tx.Atom], &k.b.Atoms[ty.Atom]
-	switch {
-	case ax.Kind == AtomString && ay.Kind == AtomString:
-		dx, dy := k.a.Bytes(tx.Atom), k.b.Bytes(ty.Atom)
-		if uint64(tx.Disp) > uint64(len(dx)) || uint64(ty.Disp) > uint64(len(dy)) {
-			if tx.Disp != ty.Disp || !bytes.Equal(dx, dy) {
-				differs()
-			}
+	if k.weak(k.a, ea) || k.weak(k.b, eb) {
+		// The final link may take another definition: the name is what counts.
+		if ea.Sym == 0 || eb.Sym == 0 || k.a.File.Symbols[ea.Sym].Name != k.b.File.Symbols[eb.Sym].Name {
+			differs()
 			return
 		}
-		if k.a.File.Sections[ax.Sec].Entsize != k.b.File.Sections[ay.Sec].Entsize || !bytes.Equal(dx[tx.Disp:], dy[ty.Disp:]) {
-			k.fail(n, Cause{Kind: CauseString, Off: off, Orig: quote(dx[tx.Disp:]), Patched: quote(dy[ty.Disp:])})
-		}
-		return
+	}
+	ax, ay := &k.a.Atoms[tx.Atom], &k.b.Atoms[ty.Atom]
+	switch {
 	case ax.Kind != ay.Kind:
 		differs()
+		return
+	case ea.Indexed && (ax.Kind == AtomString || ax.Kind == AtomConst):
+		// The access may reach anything behind: all of it, to the end of the section, has to be equal.
+		if !bytes.Equal(k.a.rest(tx), k.b.rest(ty)) || k.a.relocated(ax.Sec, 0, k.a.File.Sections[ax.Sec].Size) || k.b.relocated(ay.Sec, 0, k.b.File.Sections[ay.Sec].Size) {
+			k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(tx), Patched: k.b.TargetText(ty)})
+		}
+		return
+	case ax.Kind == AtomString:
+		if sx, sy := k.a.stringBytes(tx), k.b.stringBytes(ty); k.a.File.Sections[ax.Sec].Entsize != k.b.File.Sections[ay.Sec].Entsize || sx == nil || !bytes.Equal(sx, sy) {
+			k.fail(n, Cause{Kind: CauseString, Off: off, Orig: quote(sx), Patched: quote(sy)})
+		}
+		return
+	case ax.Kind == AtomPad:
+		// Something that looks like padding and is referred to.
+		if tx.Disp != ty.Disp || !bytes.Equal(k.a.Bytes(tx.Atom), k.b.Bytes(ty.Atom)) {
+			differs()
+		}
+		return
+	case ax.Kind == AtomExcluded:
+		if k.a.File.Sections[ax.Sec].Name != k.b.File.Sections[ay.Sec].Name {
+			differs()
+		}
 		return
 	case tx.Disp != ty.Disp:
 		// Positions inside a function that differ are left to whoever compares that function.
@@ -265,6 +388,10 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 	case k.c.ab[tx.Atom] == ty.Atom:
 		// A place inside another function means something only while that function is as it was.
 		inside := ax.Kind.Code() && tx.Disp != 0 && ax.Unit != k.a.Atoms[k.nodes[n].x].Unit
+		if k.c.conf[tx.Atom] == ConfTie && !k.a.readOnly(ax.Sec) {
+			k.fail(n, Cause{Kind: CauseAmbiguous, Off: off, Orig: k.a.Name(tx.Atom), Patched: k.b.Name(ty.Atom)})
+			return
+		}
 		if ax.Flag&FlagContent != 0 || ax.Kind == AtomAnon || inside {
 			k.depend(n, k.node(tx.Atom, ty.Atom), off)
 		}
@@ -276,11 +403,34 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 	differs()
 }
 
+// weak reports whether an edge names a weak definition.
+func (k *comparer) weak(g *Graph, e *Edge) bool {
+	return e.Sym != 0 && g.File.Symbols[e.Sym].Bind() == elf.STB_WEAK
+}
+
+// rest gives the contents of a section from a target on.
+func (g *Graph) rest(t Target) []byte {
+	at := &g.Atoms[t.Atom]
+	d := g.File.Sections[at.Sec].Data
+	return d[min(max(int64(at.Off)+t.Disp, 0), int64(len(d))):]
+}
+
+// stringBytes gives the string at a target with its terminator; nil when the target lies outside its atom.
+func (g *Graph) stringBytes(t Target) []byte {
+	at := &g.Atoms[t.Atom]
+	d := g.Bytes(t.Atom)
+	if t.Disp < 0 || uint64(t.Disp) >= uint64(len(d)) {
+		return nil
+	}
+	s, _ := object.StringAt(d, uint64(t.Disp), int(g.File.Sections[at.Sec].Entsize))
+	return s
+}
+
 // byContent reports whether two atoms without a pair may stand for each other by content.
 func (k *comparer) byContent(ax, ay *Atom) bool {
 	switch ax.Kind {
 	case AtomAnon:
-		return k.a.File.Sections[ax.Sec].Flags&elf.SHF_WRITE == 0
+		return k.a.readOnly(ax.Sec) || ax.Flag&FlagContent != 0 && ay.Flag&FlagContent != 0
 	case AtomObject:
 		return ax.Flag&FlagContent != 0 && ay.Flag&FlagContent != 0
 	case AtomCode:
@@ -303,7 +453,7 @@ func (k *comparer) nextConst(n nodeID, off uint64, x, y AtomID) {
 // sameSymbol compares targets of which at least one is not in its object.
 func (k *comparer) sameSymbol(ea, eb *Edge, tx, ty Target) bool {
 	if ea.Sym == 0 || eb.Sym == 0 {
-		return false
+		return ea.Sym == eb.Sym && ea.Sec == 0 && eb.Sec == 0 // an absolute address
 	}
 	sx, sy := &k.a.File.Symbols[ea.Sym], &k.b.File.Symbols[eb.Sym]
 	if sx.Type() == elf.STT_SECTION || sy.Type() == elf.STT_SECTION {
@@ -316,8 +466,8 @@ func (k *comparer) sameSymbol(ea, eb *Edge, tx, ty Target) bool {
 	if (sx.Bind() == elf.STB_LOCAL) != (sy.Bind() == elf.STB_LOCAL) {
 		return false
 	}
-	if sx.Shndx == elf.SHN_ABS && sy.Shndx == elf.SHN_ABS {
-		return sx.Value == sy.Value
+	if sx.Shndx == elf.SHN_ABS || sy.Shndx == elf.SHN_ABS {
+		return sx.Shndx == sy.Shndx && sx.Value == sy.Value
 	}
 	return true
 }
@@ -338,8 +488,9 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 	k.eb, oky = k.b.Edges(y, k.eb[:0])
 	ea, eb := k.ea, k.eb
 	if !okx || !oky {
-		if equal && (k.a.multi[ax.Sec] || k.b.multi[ay.Sec]) && !bytes.Equal(k.a.File.Sections[ax.Sec].Data, k.b.File.Sections[ay.Sec].Data) {
-			// Resolved operands that cannot be found may lead elsewhere now.
+		// Operands that the assembler resolved cannot be found. Equal bytes prove them equal where the section
+		// holds nothing else, or lies the same on both sides.
+		if !equal || (k.a.multi[ax.Sec] || k.b.multi[ay.Sec]) && !k.sameLayout(ax.Sec, ay.Sec) {
 			k.fail(n, Cause{Kind: CauseUndecodable})
 			return
 		}
@@ -349,6 +500,22 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 		return
 	}
 	k.instructions(n, ax, ay, dx, dy, ea, eb)
+}
+
+// sameLayout reports whether two sections have the same bytes, and pairs of atoms at the same places.
+func (k *comparer) sameLayout(sx, sy object.SecID) bool {
+	lx, hx := k.a.atomsOf(sx)
+	ly, hy := k.b.atomsOf(sy)
+	if hx-lx != hy-ly || !bytes.Equal(k.a.File.Sections[sx].Data, k.b.File.Sections[sy].Data) {
+		return false
+	}
+	for i := range hx - lx {
+		x, y := &k.a.Atoms[lx+i], &k.b.Atoms[ly+i]
+		if x.Off != y.Off || x.Size != y.Size || x.Kind != y.Kind || x.Kind != AtomPad && k.c.ab[lx+i] != ly+i {
+			return false
+		}
+	}
+	return true
 }
 
 // relocsAlike settles the common case without decoding: the same relocations,
@@ -373,6 +540,9 @@ func (k *comparer) relocsAlike(ax, ay *Atom) bool {
 			return false
 		}
 		s := &k.a.File.Symbols[p.Sym]
+		if s.Sec == 0 && k.b.File.Symbols[q.Sym].Sec != 0 {
+			return false
+		}
 		if s.Sec == 0 {
 			if s.Shndx == elf.SHN_ABS && s.Value != k.b.File.Symbols[q.Sym].Value {
 				return false
@@ -382,8 +552,14 @@ func (k *comparer) relocsAlike(ax, ay *Atom) bool {
 		// Defined here: the symbols must name a pair of atoms that is equal by name.
 		ta, tb := k.a.symAtom[p.Sym], k.b.symAtom[q.Sym]
 		if ta == 0 || !k.a.namesTarget(p.Sym) || k.c.ab[ta] != tb || k.a.Atoms[ta].Flag&FlagContent != 0 || k.a.Atoms[ta].Kind == AtomAnon ||
-			s.Value-k.a.Atoms[ta].Off != k.b.File.Symbols[q.Sym].Value-k.b.Atoms[tb].Off {
+			s.Value-k.a.Atoms[ta].Off != k.b.File.Symbols[q.Sym].Value-k.b.Atoms[tb].Off || k.c.conf[ta] == ConfTie {
 			return false
+		}
+		if s.Bind() == elf.STB_WEAK || k.b.File.Symbols[q.Sym].Bind() == elf.STB_WEAK {
+			return false
+		}
+		if k.a.Atoms[ta].Kind.Code() && (s.Value != k.a.Atoms[ta].Off || p.Addend != 0 && p.Addend != -4) {
+			return false // perhaps a place inside
 		}
 	}
 	return true
@@ -399,12 +575,8 @@ func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []
 		ix, errx := x86.Decode(dx[px:])
 		iy, erry := x86.Decode(dy[py:])
 		if errx != nil || erry != nil {
-			if !bytes.Equal(dx[px:], dy[py:]) {
-				k.fail(n, k.codeCause(ax, ay, px, py))
-				return
-			}
-			px, py = len(dx), len(dy)
-			break
+			k.fail(n, k.codeCause(ax, ay, px, py))
+			return
 		}
 		if !k.sameInst(dx[px:], dy[py:], ix, iy, px, py, ax, ay, &imms) {
 			k.fail(n, k.codeCause(ax, ay, px, py))
@@ -422,8 +594,12 @@ func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []
 	if k.nodes[n].failed && !before {
 		return
 	}
+	if len(imms) == 0 {
+		return
+	}
+	proofX, proofY := k.a.newProver(k.nodes[n].x, ea), k.b.newProver(k.nodes[n].y, eb)
 	for _, d := range imms {
-		if line, ok := k.lineArgument(ax, ay, dx, dy, d, ea, eb); ok {
+		if line, ok := k.lineArgument(proofX, proofY, d); ok {
 			k.nodes[n].lines = true
 			k.nodes[n].causes = append(k.nodes[n].causes, line)
 			continue
@@ -499,5 +675,16 @@ func (k *comparer) entry(n nodeID, ax, ay *Atom) {
 		k.nodes[n].lines = true
 		k.nodes[n].causes = append(k.nodes[n].causes, cause)
 	}
-	k.edges(n, ax, ay, k.ea, k.eb)
+	k.edges(n, ax, ay, k.a.effective(k.nodes[n].x, k.ea), k.b.effective(k.nodes[n].y, k.eb))
+}
+
+// effective leaves out the reference to replacement code of no length: it leads
+// wherever the next body happens to be.
+func (g *Graph) effective(entry AtomID, edges []Edge) []Edge {
+	at := &g.Atoms[entry]
+	row := &g.Rules.Tables[at.Row-1]
+	if row.Body == NoField || g.Bytes(entry)[row.BodyLen] != 0 {
+		return edges
+	}
+	return slices.DeleteFunc(edges, func(e Edge) bool { return e.Off-at.Off == uint64(row.Body) })
 }

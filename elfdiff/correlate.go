@@ -45,7 +45,10 @@ const (
 var confNames = [...]string{"none", "pinned", "name", "family", "content", "users", "loose", "tie"}
 
 // String gives the name of the confidence.
-func (c Confidence) String() string { return confNames[c] }
+func (c Confidence) String() string { return word(confNames[:], uint8(c)) }
+
+// MarshalText makes a confidence its word in JSON.
+func (c Confidence) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // correlation is the pairing of two graphs.
 type correlation struct {
@@ -63,7 +66,7 @@ type Pin struct{ Orig, Patched string }
 func correlate(a, b *Graph, pins []Pin) *correlation {
 	c := &correlation{a: a, b: b,
 		ab: make([]AtomID, len(a.Atoms)), ba: make([]AtomID, len(b.Atoms)), conf: make([]Confidence, len(a.Atoms)),
-		files: make([]uint32, len(a.Files)+1), symAB: make([]object.SymID, len(a.File.Symbols))}
+		files: make([]uint32, len(a.Files)+1), symAB: make([]object.SymID, max(len(a.File.Symbols), 1))}
 	c.pairFiles()
 	c.pin(pins)
 	c.exact()
@@ -214,44 +217,81 @@ func (c *correlation) pin(pins []Pin) {
 // numbered says that a name holds something that compilers give out anew in every build.
 const numbered = symbols.Numbered | symbols.Hashed | symbols.Content
 
+// scopeTable finds symbols by scope and exact name. Open addressing over
+// indices: no key is stored, names are compared where they are.
+type scopeTable struct {
+	f     *object.File
+	scope func(object.SymID) uint32
+	slots []object.SymID
+	twice []bool // by SymID: another symbol has the same scope and name
+}
+
+// named reports whether a symbol has a name of its own to be found by.
+func named(s *object.Symbol) bool {
+	return s.Name != "" && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE
+}
+
+func newScopeTable(g *Graph) *scopeTable {
+	f := g.File
+	n := 16
+	for n < 2*len(f.Symbols) {
+		n *= 2
+	}
+	t := &scopeTable{f: f, slots: make([]object.SymID, n), twice: make([]bool, len(f.Symbols)), scope: func(id object.SymID) uint32 {
+		if f.Symbols[id].Bind() != elf.STB_LOCAL {
+			return globalScope
+		}
+		return g.symFile[id]
+	}}
+	for i := 1; i < len(f.Symbols); i++ {
+		if s := &f.Symbols[i]; named(s) {
+			at := t.find(t.scope(object.SymID(i)), s.Name)
+			if first := t.slots[at]; first != 0 {
+				t.twice[first] = true
+			} else {
+				t.slots[at] = object.SymID(i)
+			}
+		}
+	}
+	return t
+}
+
+// find gives the slot that holds the symbol, or where it would be.
+func (t *scopeTable) find(scope uint32, name string) int {
+	var h hasher
+	h.u64(uint64(scope))
+	h.string(name)
+	mask := len(t.slots) - 1
+	i := int(uint64(h)>>7) & mask
+	for {
+		id := t.slots[i]
+		if id == 0 || t.f.Symbols[id].Name == name && t.scope(id) == scope {
+			return i
+		}
+		i = (i + 1) & mask
+	}
+}
+
 // exact pairs symbols of one exact name in one scope, when there is one on either side.
 func (c *correlation) exact() {
 	sa, sb := c.a.File.Symbols, c.b.File.Symbols
-	head := make(map[string]object.SymID, len(sb))
-	next := make([]object.SymID, len(sb)) // chains of one name, latest first
-	for i := 1; i < len(sb); i++ {
-		s := &sb[i]
-		if s.Name == "" || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
-			continue
-		}
-		next[i] = head[s.Name]
-		head[s.Name] = object.SymID(i)
-	}
+	table := newScopeTable(c.b)
 	taken := make([]object.SymID, len(sb))
 	type clash struct{ x, y object.SymID }
 	var clashes []clash
 	for i := 1; i < len(sa); i++ {
 		s := &sa[i]
-		if s.Name == "" || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
+		if !named(s) {
 			continue
 		}
-		j := head[s.Name]
-		if j == 0 {
-			continue
-		}
-		local := s.Bind() == elf.STB_LOCAL
-		found, n := object.SymID(0), 0
-		for ; j != 0; j = next[j] {
-			t := &sb[j]
-			if (t.Bind() == elf.STB_LOCAL) != local || local && c.b.symFile[j] != c.files[c.a.symFile[i]] {
-				continue
-			}
-			found = j
-			if n++; n > 1 {
-				break
+		scope := globalScope
+		if s.Bind() == elf.STB_LOCAL {
+			if scope = c.files[c.a.symFile[i]]; scope == 0 && c.a.symFile[i] != 0 {
+				continue // a source file that the patched object does not have
 			}
 		}
-		if n != 1 {
+		found := table.slots[table.find(scope, s.Name)]
+		if found == 0 || table.twice[found] {
 			continue
 		}
 		if taken[found] != 0 {
@@ -264,13 +304,17 @@ func (c *correlation) exact() {
 	for _, cl := range clashes {
 		c.symAB[cl.x] = 0
 	}
-	for i := range c.symAB {
+	// Names that stand for their atoms first, then other names of the same things: whatever the order of the
+	// symbol table, the name that stands for both decides when aliases were torn apart.
+	for i := range 2 * len(c.symAB) {
+		first := i < len(c.symAB)
+		i %= len(c.symAB)
 		j := c.symAB[i]
 		if j == 0 {
 			continue
 		}
 		x, y := c.a.symAtom[i], c.b.symAtom[j]
-		if x == 0 || y == 0 {
+		if x == 0 || y == 0 || first && (c.a.Atoms[x].Sym != object.SymID(i) || c.b.Atoms[y].Sym != j) {
 			continue
 		}
 		// The symbol must stand at the start of both: a label inside something else names no atom.
@@ -412,8 +456,32 @@ func (c *correlation) match(f *family, sa, sb *signer, lv *sigLevel, scopeless b
 		if len(f.xs) != len(f.ys) || scopeless {
 			return
 		}
+		// By exact name where one exists on both sides, then in the order of names.
+		byName := func(g *Graph) func(x, y AtomID) int {
+			return func(x, y AtomID) int {
+				return cmp.Or(cmp.Compare(len(g.Name(x)), len(g.Name(y))), cmp.Compare(g.Name(x), g.Name(y)))
+			}
+		}
+		slices.SortStableFunc(f.xs, byName(c.a))
+		slices.SortStableFunc(f.ys, byName(c.b))
+		for i, j := 0, 0; i < len(f.xs) && j < len(f.ys); {
+			x, y := c.a.Name(f.xs[i]), c.b.Name(f.ys[j])
+			switch o := cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)); {
+			case o == 0:
+				if c.compatible(f.xs[i], f.ys[j]) {
+					c.pair(f.xs[i], f.ys[j], conf)
+				}
+				i++
+				j++
+			case o < 0:
+				i++
+			default:
+				j++
+			}
+		}
+		f.xs, f.ys = c.unpaired(f.xs, c.ab), c.unpaired(f.ys, c.ba)
 		for i := range f.xs {
-			if c.compatible(sa, sb, f.xs[i], f.ys[i]) {
+			if c.compatible(f.xs[i], f.ys[i]) {
 				c.pair(f.xs[i], f.ys[i], conf)
 			}
 		}
@@ -453,7 +521,7 @@ func (c *correlation) match(f *family, sa, sb *signer, lv *sigLevel, scopeless b
 	done := false
 	for _, s := range order {
 		k := cells[s]
-		if k.nx == 1 && k.ny == 1 && (lv.free || c.compatible(sa, sb, k.x, k.y)) {
+		if k.nx == 1 && k.ny == 1 && (lv.free || c.compatible(k.x, k.y)) {
 			done = c.pair(k.x, k.y, conf) || done
 		}
 	}
@@ -471,31 +539,43 @@ func (c *correlation) unpaired(list []AtomID, pairs []AtomID) []AtomID {
 // users do not exist on the other (removed, new, or inlined away), or nobody
 // refers to it. If its old users are all still there and none refers to the new
 // one, they are two variables.
-func (c *correlation) compatible(sa, sb *signer, x, y AtomID) bool {
+func (c *correlation) compatible(x, y AtomID) bool {
 	if c.a.Atoms[x].Kind == AtomFunc {
 		return true
 	}
-	ux, uy := sa.users[x], sb.users[y]
+	ux, uy := c.a.users(x), c.b.users(y)
 	if len(ux) == 0 || len(uy) == 0 {
 		return true
 	}
-	gone, fresh := false, false
+	// The users of both as atoms of b; one that has no pair is gone, or fresh.
+	old, cur := make([]AtomID, 0, len(ux)), make([]AtomID, 0, len(uy))
 	for _, u := range ux {
-		p := c.ab[u.atom]
+		p := c.ab[c.a.speaker(u.atom)]
 		if p == 0 {
-			gone = true
-			continue
+			return true
 		}
-		for _, v := range uy {
-			if v.atom == p {
-				return true
-			}
-		}
+		old = append(old, p)
 	}
 	for _, v := range uy {
-		fresh = fresh || c.ba[v.atom] == 0
+		q := c.b.speaker(v.atom)
+		if c.ba[q] == 0 {
+			return true
+		}
+		cur = append(cur, q)
 	}
-	return gone || fresh
+	slices.Sort(old)
+	slices.Sort(cur)
+	for i, j := 0, 0; i < len(old) && j < len(cur); {
+		switch {
+		case old[i] == cur[j]:
+			return true
+		case old[i] < cur[j]:
+			i++
+		default:
+			j++
+		}
+	}
+	return false
 }
 
 // signer computes signatures of atoms of one side; ids of paired atoms are those of side a.
@@ -503,34 +583,22 @@ type signer struct {
 	c      *correlation
 	g      *Graph
 	second bool
-	users  map[AtomID][]user
-	ord    map[user]uint32
+	ord    map[member]uint32
 	edges  []Edge
 }
 
 func newSigner(c *correlation, g *Graph, second bool) *signer {
-	return &signer{c: c, g: g, second: second, users: map[AtomID][]user{}}
+	return &signer{c: c, g: g, second: second}
 }
 
-// index finds the users of the open families' members: one pass over all relocations.
+// index numbers the members of the open families among those that one user refers to.
 func (s *signer) index(open []*family, second bool) {
-	want := make([]bool, len(s.g.Atoms))
-	for _, f := range open {
-		list := f.xs
-		if second {
-			list = f.ys
-		}
-		for _, a := range list {
-			want[a] = true
-		}
-	}
-	s.users = s.g.usersOf(want)
-	// The ordinal of a member among those of its family that one user refers to, in order of first reference.
-	s.ord = make(map[user]uint32)
+	// The ordinal of a member among those of its family that one function refers to, in order of first reference.
+	s.ord = make(map[member]uint32)
 	type first struct {
-		user AtomID
+		user member
+		part AtomID
 		off  uint64
-		m    AtomID
 	}
 	var list []first
 	for _, f := range open {
@@ -543,30 +611,32 @@ func (s *signer) index(open []*family, second bool) {
 		}
 		list = list[:0]
 		for _, m := range members {
-			us := s.users[m]
+			us := s.g.users(m)
 			for i, u := range us {
 				if i > 0 && us[i-1].atom == u.atom {
 					continue
 				}
-				list = append(list, first{u.atom, u.off, m})
+				list = append(list, first{member{s.g.speaker(u.atom), m}, u.atom, u.off})
 			}
 		}
 		slices.SortFunc(list, func(x, y first) int {
-			return cmp.Or(cmp.Compare(x.user, y.user), cmp.Compare(x.off, y.off), cmp.Compare(x.m, y.m))
+			return cmp.Or(cmp.Compare(x.user.user, y.user.user), cmp.Compare(x.part, y.part), cmp.Compare(x.off, y.off), cmp.Compare(x.user.atom, y.user.atom))
 		})
 		n := uint32(0)
 		for i, l := range list {
-			if i > 0 && list[i-1].user != l.user {
+			if i > 0 && list[i-1].user.user != l.user.user {
 				n = 0
 			}
-			k := user{l.user, uint64(l.m)}
-			if _, ok := s.ord[k]; !ok {
-				s.ord[k] = n
+			if _, ok := s.ord[l.user]; !ok {
+				s.ord[l.user] = n
 				n++
 			}
 		}
 	}
 }
+
+// member is an atom as one function sees it.
+type member struct{ user, atom AtomID }
 
 // id gives a number for an atom that is equal for both atoms of a pair, or its family for others.
 func (s *signer) id(a AtomID) uint64 {
@@ -656,19 +726,19 @@ func (s *signer) contentSig(a AtomID) uint64 {
 // usersSig hashes who refers to an atom; pos 1 with the place in the user, 2 with
 // the ordinal among the family's members there, 0 without.
 func (s *signer) usersSig(a AtomID, pos int) (uint64, bool) {
-	us := s.users[a]
+	us := s.g.users(a)
 	if len(us) == 0 {
 		return 0, false
 	}
 	sigs := make([]uint64, 0, len(us))
 	for _, u := range us {
 		var h hasher
-		h.u64(s.id(u.atom))
+		h.u64(s.id(s.g.speaker(u.atom)))
 		switch pos {
 		case 1:
 			h.u64(u.off)
 		case 2:
-			h.u64(uint64(s.ord[user{u.atom, uint64(a)}]))
+			h.u64(uint64(s.ord[member{s.g.speaker(u.atom), a}]))
 		}
 		sigs = append(sigs, uint64(h))
 	}
@@ -765,7 +835,8 @@ func (c *correlation) samePart(m, n AtomID, strict bool) bool {
 	if x.Kind != y.Kind || x.Flag&mask != y.Flag&mask {
 		return false
 	}
-	return !strict || c.a.nameOf(m).Key == c.b.nameOf(n).Key
+	// A function that another falls into keeps its name, or it is not the same one.
+	return !strict && x.Flag&FlagFallsIn == 0 || c.a.nameOf(m).Key == c.b.nameOf(n).Key
 }
 
 // anonymous pairs stretches without a name: by section name, where that is
@@ -814,7 +885,7 @@ func (c *correlation) anonymous() {
 func (g *Graph) hasGaps(sec object.SecID) bool {
 	lo, hi := g.atomsOf(sec)
 	for a := lo; a < hi; a++ {
-		if g.Atoms[a].Kind == AtomAnon {
+		if g.isGap(a) {
 			return true
 		}
 	}
@@ -825,9 +896,15 @@ func (g *Graph) gaps(sec object.SecID) []AtomID {
 	var out []AtomID
 	lo, hi := g.atomsOf(sec)
 	for a := lo; a < hi; a++ {
-		if g.Atoms[a].Kind == AtomAnon {
+		if g.isGap(a) {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+// isGap reports whether an atom has neither a name nor a function that it belongs to.
+func (g *Graph) isGap(a AtomID) bool {
+	at := &g.Atoms[a]
+	return at.Kind == AtomAnon || at.Kind == AtomCode && at.Unit == 0
 }

@@ -1,7 +1,10 @@
 package elfdiff
 
 import (
+	"strconv"
+
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/symbols"
 )
 
@@ -15,12 +18,21 @@ const (
 	Changed
 	New
 	Removed
+	Padding // a hole between data; of bytes only, never of a function or datum
 )
 
-var statusNames = [...]string{"none", "unchanged", "line-only", "changed", "new", "removed"}
+var statusNames = [...]string{"none", "unchanged", "line-only", "changed", "new", "removed", "padding"}
 
 // String gives the word used in text and JSON.
-func (s Status) String() string { return statusNames[s] }
+func (s Status) String() string { return word(statusNames[:], uint8(s)) }
+
+// word gives a value's name, or its number when it has none.
+func word(names []string, v uint8) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return strconv.Itoa(int(v))
+}
 
 // MarshalText makes a status its word in JSON.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
@@ -45,12 +57,14 @@ const (
 	CauseUndecodable                      // code that cannot be decoded, in a section that changed
 	CauseAmbiguous                        // several matches, not all of which are equal
 	CauseInlined                          // code of an inlined function
+	CauseSymbol                           // a name that other objects can use: gone, new, moved, weak
+	CauseAlign                            // alignment of data
 )
 
-var causeNames = [...]string{"none", "code", "immediate", "target", "reference", "string", "constant", "table-entry", "line", "bytes", "size", "section", "member", "undecodable", "ambiguous", "inlined"}
+var causeNames = [...]string{"none", "code", "immediate", "target", "reference", "string", "constant", "table-entry", "line", "bytes", "size", "section", "member", "undecodable", "ambiguous", "inlined", "symbol", "alignment"}
 
 // String gives the word used in text and JSON.
-func (c CauseKind) String() string { return causeNames[c] }
+func (c CauseKind) String() string { return word(causeNames[:], uint8(c)) }
 
 // MarshalText makes a kind its word in JSON.
 func (c CauseKind) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
@@ -67,7 +81,7 @@ type Cause struct {
 
 // Function is the verdict on one unit.
 type Function struct {
-	ID          string // unique in a Delta and equal in every run: name, and a number where names repeat
+	ID          string // unique in a Delta and equal in every run: the name, with its source file for local symbols, and a number where that repeats
 	Name        string // of the patched object; of the original for removed ones
 	OrigName    string // where it differs
 	Demangled   string // where it differs from Name
@@ -80,8 +94,9 @@ type Function struct {
 	PatchedSize uint64
 	Members     []string // names of other parts
 	Aliases     []string
-	Orig        UnitID // 0 for new ones
-	Patched     UnitID // 0 for removed ones
+	Orig        UnitID       // 0 for new ones
+	Patched     UnitID       // 0 for removed ones
+	OrigSym     object.SymID // the symbol by which the original has it
 }
 
 // Datum is the verdict on one variable or constant with a name of its own.
@@ -140,6 +155,11 @@ func (d *Delta) Same() bool {
 	}
 	for i := range d.Data {
 		if s := d.Data[i].Status; s != Unchanged && s != LineOnly {
+			return false
+		}
+	}
+	for _, n := range []Bytes{d.Orig, d.Patched} {
+		if n.Changed+n.New+n.Removed != 0 {
 			return false
 		}
 	}

@@ -39,6 +39,7 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus}
 	v.functions()
 	v.data()
+	v.commons()
 	v.anonymous()
 	d.Orig, d.Patched = account(orig, v.sa), account(patched, v.sb)
 	v.names()
@@ -112,11 +113,12 @@ func (k *comparer) entries() {
 
 // verdicts turns the comparison into a Delta.
 type verdicts struct {
-	k      *comparer
-	c      *correlation
-	a, b   *Graph
-	d      *Delta
-	sa, sb []Status // by AtomID
+	k         *comparer
+	c         *correlation
+	a, b      *Graph
+	d         *Delta
+	sa, sb    []Status                // by AtomID
+	codeNames map[string]object.SymID // global names of the original\'s code; made when needed
 }
 
 // nodeStatus gives the verdict on a pair of atoms, and its causes.
@@ -154,12 +156,18 @@ func (v *verdicts) functions() {
 			PatchedSize: v.b.unitSize(UnitID(u)), Aliases: v.b.aliases(y), Members: v.b.memberNames(UnitID(u))}
 		if x == 0 || v.a.Atoms[x].Unit == 0 || v.a.Units[v.a.Atoms[x].Unit].Main != x {
 			f.Status = New
-			v.setUnit(v.b, v.sb, UnitID(u), New)
+			if sym := v.takenName(y); sym != 0 {
+				// Other objects call it by a name that the original gave to another piece of code.
+				f.Status, f.Orig, f.OrigSym = Changed, v.a.Atoms[v.a.symAtom[sym]].Unit, sym
+				f.OrigSize, f.Confidence = v.a.unitSize(f.Orig), ConfName
+				f.Causes = []Cause{{Kind: CauseSymbol, Orig: v.a.TargetText(Target{Atom: v.a.symAtom[sym]}), Patched: f.Name}}
+			}
+			v.setUnit(v.b, v.sb, UnitID(u), f.Status)
 			v.d.Functions = append(v.d.Functions, f)
 			continue
 		}
 		o := v.a.Atoms[x].Unit
-		f.Orig, f.Confidence, f.OrigSize = o, v.c.conf[x], v.a.unitSize(o)
+		f.Orig, f.Confidence, f.OrigSize, f.OrigSym = o, v.c.conf[x], v.a.unitSize(o), v.a.Atoms[x].Sym
 		if n := v.a.Name(x); n != f.Name {
 			f.OrigName = n
 		}
@@ -174,7 +182,7 @@ func (v *verdicts) functions() {
 			}
 		}
 		for _, m := range v.b.Units[u].Members {
-			if p := v.c.ba[m]; p != 0 {
+			if p := v.c.ba[m]; p != 0 && v.a.Atoms[p].Unit == o {
 				st, causes := v.nodeStatus(p, m)
 				name := ""
 				if m != y {
@@ -186,9 +194,12 @@ func (v *verdicts) functions() {
 			}
 		}
 		for _, m := range v.a.Units[o].Members {
-			if v.c.ab[m] == 0 && v.a.Atoms[m].Kind != AtomPad {
+			if q := v.c.ab[m]; (q == 0 || v.b.Atoms[q].Unit != UnitID(u)) && v.a.Atoms[m].Kind != AtomPad {
 				add(Changed, []Cause{{Kind: CauseMember, Orig: v.a.Name(m)}}, "")
 			}
+		}
+		if !v.sameOrder(o) {
+			add(Changed, []Cause{{Kind: CauseMember, Detail: "parts in another order"}}, "")
 		}
 		v.unitEntries(o, UnitID(u), add)
 		v.setUnit(v.a, v.sa, o, f.Status)
@@ -212,6 +223,43 @@ func (v *verdicts) functions() {
 		v.d.Functions = append(v.d.Functions, Function{Orig: UnitID(u), Name: v.a.Name(x), Status: Removed, Section: v.a.File.Sections[v.a.Atoms[x].Sec].Name,
 			File: v.a.fileName(v.a.Units[u].File), OrigSize: v.a.unitSize(UnitID(u)), Aliases: v.a.aliases(x), Members: v.a.memberNames(UnitID(u))})
 	}
+}
+
+// takenName gives a symbol of the original's code that has one of the names of atom y, which has no pair.
+func (v *verdicts) takenName(y AtomID) object.SymID {
+	if v.codeNames == nil {
+		v.codeNames = make(map[string]object.SymID)
+		for _, l := range v.a.labels {
+			s, x := &v.a.File.Symbols[l], v.a.symAtom[l]
+			if s.Bind() != elf.STB_LOCAL && x != 0 && v.a.Atoms[x].Kind == AtomFunc && v.a.Atoms[x].Unit != 0 && v.a.Atoms[x].Off == s.Value {
+				v.codeNames[s.Name] = l
+			}
+		}
+	}
+	for _, l := range v.b.labelsAt(y) {
+		if s := &v.b.File.Symbols[l]; s.Bind() != elf.STB_LOCAL && s.Value == v.b.Atoms[y].Off {
+			if sym := v.codeNames[s.Name]; sym != 0 {
+				return sym
+			}
+		}
+	}
+	return 0
+}
+
+// sameOrder reports whether code that runs from one part into the next still does so in the same order.
+func (v *verdicts) sameOrder(o UnitID) bool {
+	last := AtomID(0)
+	for _, m := range v.a.Units[o].Members {
+		if v.a.Atoms[m].Flag&FlagFallsIn == 0 {
+			continue
+		}
+		y := v.c.ab[m]
+		if y == 0 || y < last {
+			return y == 0 // a missing part is told elsewhere
+		}
+		last = y
+	}
+	return true
 }
 
 // unitEntries compares the table entries of two functions: the same number for each row, each pair equal.
@@ -238,12 +286,20 @@ func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
 		add(Changed, []Cause{{Kind: CauseTable, Detail: s, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, "")
 	}
 	for _, e := range v.b.Units[u].Entries {
-		if x := v.c.ba[e]; x != 0 {
-			st, causes := v.nodeStatus(x, e)
-			if st == LineOnly {
-				st = Unchanged // the line is in the table, not in the function; the cause stays visible
-			}
-			add(st, causes, "")
+		x := v.c.ba[e]
+		if x == 0 {
+			add(Changed, []Cause{{Kind: CauseTable, Detail: v.b.Name(e), Patched: hexBytes(v.b.Bytes(e), 0)}}, "")
+			continue
+		}
+		st, causes := v.nodeStatus(x, e)
+		if st == LineOnly {
+			st = Unchanged // the line is in the table, not in the function; the cause stays visible
+		}
+		add(st, causes, "")
+	}
+	for _, e := range v.a.Units[o].Entries {
+		if v.c.ab[e] == 0 {
+			add(Changed, []Cause{{Kind: CauseTable, Detail: v.a.Name(e), Orig: hexBytes(v.a.Bytes(e), 0)}}, "")
 		}
 	}
 }
@@ -293,6 +349,44 @@ func (v *verdicts) data() {
 	}
 }
 
+// commons compares what has a symbol but no section: COMMON storage and absolute values.
+func (v *verdicts) commons() {
+	special := func(s *object.Symbol) bool {
+		return (s.Shndx == elf.SHN_COMMON || s.Shndx == elf.SHN_ABS) && s.Type() != elf.STT_FILE && s.Name != ""
+	}
+	var back map[object.SymID]object.SymID
+	for i := range v.a.File.Symbols {
+		s := &v.a.File.Symbols[i]
+		j := v.c.symAB[i]
+		switch {
+		case !special(s):
+		case j == 0:
+			v.d.Data = append(v.d.Data, Datum{Name: s.Name, Status: Removed, Section: s.Shndx.String(), OrigSize: s.Size})
+		default:
+			if back == nil {
+				back = make(map[object.SymID]object.SymID)
+			}
+			back[j] = object.SymID(i)
+		}
+	}
+	for i := range v.b.File.Symbols {
+		s := &v.b.File.Symbols[i]
+		if !special(s) {
+			continue
+		}
+		dt := Datum{Name: s.Name, Status: New, Section: s.Shndx.String(), PatchedSize: s.Size}
+		if x := back[object.SymID(i)]; x != 0 {
+			o := &v.a.File.Symbols[x]
+			dt.Status, dt.OrigSize, dt.Confidence = Unchanged, o.Size, ConfName
+			if o.Shndx != s.Shndx || o.Size != s.Size || o.Value != s.Value {
+				dt.Status = Changed
+				dt.Causes = []Cause{{Kind: CauseSymbol, Orig: o.Shndx.String() + " " + hex(o.Value), Patched: s.Shndx.String() + " " + hex(s.Value)}}
+			}
+		}
+		v.d.Data = append(v.d.Data, dt)
+	}
+}
+
 // anonymous gives what has no name its status: equal to its pair, or to anything
 // of the same content on the other side. What is changed and was not met through
 // a reference is listed as data.
@@ -313,6 +407,7 @@ func (v *verdicts) anonymous() {
 		}
 	}
 	v.strings()
+	v.holes()
 	for i := 1; i < len(v.b.Atoms); i++ {
 		y := AtomID(i)
 		at := &v.b.Atoms[y]
@@ -324,7 +419,7 @@ func (v *verdicts) anonymous() {
 		if x != 0 && v.sa[x] == 0 {
 			v.sa[x], v.sb[y] = Changed, Changed
 		}
-		if at.Kind != AtomAnon {
+		if !v.b.listed(y) {
 			continue
 		}
 		dt := Datum{Patched: y, Status: v.sb[y], Name: v.b.File.Sections[at.Sec].Name, Section: v.b.File.Sections[at.Sec].Name, ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
@@ -341,10 +436,43 @@ func (v *verdicts) anonymous() {
 			continue
 		}
 		v.sa[x] = Removed
-		if at.Kind == AtomAnon {
+		if v.a.listed(x) {
 			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
 		}
 	}
+}
+
+// listed reports whether what has no name and is not proved equal is listed as
+// data of its own. Strings and constants are part of whoever refers to them, and so
+// is code and read-only data without a name as long as a function refers to it.
+func (g *Graph) listed(a AtomID) bool {
+	at := &g.Atoms[a]
+	switch at.Kind {
+	case AtomString, AtomConst, AtomPad:
+		return false
+	case AtomEntry:
+		return at.Unit == 0
+	case AtomAnon:
+		if !g.readOnly(at.Sec) && at.Flag&FlagContent == 0 {
+			return true
+		}
+	}
+	return !slices.ContainsFunc(g.users(a), func(u user) bool { return g.Atoms[g.speaker(u.atom)].Kind == AtomFunc })
+}
+
+// holes finds gaps between data that are nothing but alignment: zeros, smaller
+// than the alignment of their section, that nobody refers to.
+func (v *verdicts) holes() {
+	find := func(g *Graph, st []Status) {
+		for i := 1; i < len(g.Atoms); i++ {
+			at := &g.Atoms[i]
+			if at.Kind == AtomAnon && st[i] == 0 && at.Size < g.File.Sections[at.Sec].Addralign && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(g.users(AtomID(i))) == 0 {
+				st[i] = Padding
+			}
+		}
+	}
+	find(v.a, v.sa)
+	find(v.b, v.sb)
 }
 
 // strings gives strings and constants their status by content.
@@ -375,32 +503,14 @@ func (v *verdicts) strings() {
 // names gives readers, demangled names and ids, and puts the lists in an order that does not depend on the files' order.
 func (v *verdicts) names() {
 	d := v.d
-	wantA, wantB := make([]bool, len(v.a.Atoms)), make([]bool, len(v.b.Atoms))
-	any := false
 	for i := range d.Data {
 		dt := &d.Data[i]
-		if dt.Status == Unchanged {
-			continue
-		}
-		any = true
-		if dt.Patched != 0 {
-			wantB[dt.Patched] = true
-		} else {
-			wantA[dt.Orig] = true
-		}
-	}
-	if any {
-		ua, ub := v.a.usersOf(wantA), v.b.usersOf(wantB)
-		for i := range d.Data {
-			dt := &d.Data[i]
-			if dt.Status == Unchanged {
-				continue
-			}
-			if dt.Patched != 0 {
-				dt.Readers = v.b.readerNames(ub[dt.Patched])
-			} else {
-				dt.Readers = v.a.readerNames(ua[dt.Orig])
-			}
+		switch {
+		case dt.Status == Unchanged:
+		case dt.Patched != 0:
+			dt.Readers = v.b.readerNames(dt.Patched)
+		case dt.Orig != 0:
+			dt.Readers = v.a.readerNames(dt.Orig)
 		}
 	}
 	slices.SortStableFunc(d.Functions, func(x, y Function) int {
@@ -410,7 +520,10 @@ func (v *verdicts) names() {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
 	seen := make(map[string]int, len(d.Functions)+len(d.Data))
-	id := func(name string) string {
+	id := func(file, name string) string {
+		if file != "" {
+			name = file + ":" + name
+		}
 		n := seen[name]
 		seen[name] = n + 1
 		if n == 0 {
@@ -420,23 +533,30 @@ func (v *verdicts) names() {
 	}
 	for i := range d.Functions {
 		f := &d.Functions[i]
-		f.ID, f.Demangled = id(f.Name), demangled(f.Name)
+		f.ID, f.Demangled = id(f.File, f.Name), demangled(f.Name)
 	}
 	for i := range d.Data {
 		dt := &d.Data[i]
-		dt.ID, dt.Demangled = id(dt.Name), demangled(dt.Name)
+		dt.ID, dt.Demangled = id(dt.File, dt.Name), demangled(dt.Name)
 	}
 }
 
-func (g *Graph) readerNames(us []user) []string {
-	var out []string
+// readerNames names who refers to an atom, at most 32 of them in the order of names.
+func (g *Graph) readerNames(a AtomID) []string {
+	us := g.users(a)
+	ids := make([]AtomID, 0, len(us))
 	for _, u := range us {
-		if n := g.Name(u.atom); !slices.Contains(out, n) && len(out) < 32 {
-			out = append(out, n)
-		}
+		ids = append(ids, g.speaker(u.atom))
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	out := make([]string, 0, len(ids))
+	for _, u := range ids {
+		out = append(out, g.Name(u))
 	}
 	slices.Sort(out)
-	return out
+	out = slices.Compact(out)
+	return slices.Clone(out[:min(len(out), 32)])
 }
 
 func (g *Graph) fileName(scope uint32) string {
@@ -498,7 +618,7 @@ func account(g *Graph, st []Status) Bytes {
 		a := &g.Atoms[i]
 		n.Total += a.Size
 		switch {
-		case a.Kind == AtomPad:
+		case a.Kind == AtomPad || st[i] == Padding:
 			n.Padding += a.Size
 		case a.Kind == AtomExcluded:
 			n.Excluded += a.Size

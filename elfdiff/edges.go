@@ -2,6 +2,7 @@ package elfdiff
 
 import (
 	"debug/elf"
+	"sync"
 
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/reloc"
@@ -30,6 +31,9 @@ type Edge struct {
 	Size uint8        // bytes of the field
 	Bias uint8        // bytes from the field to where the processor counts from; 0 for absolute fields and data
 	Kind EdgeKind
+	// Indexed: the field is the displacement of a memory operand with a base or index
+	// register, so the access may reach anything behind the target.
+	Indexed bool
 }
 
 // Pos gives the position of the edge's target in section Sec; it may lie outside the section.
@@ -42,9 +46,10 @@ func (g *Graph) Pos(e *Edge) int64 {
 
 // Edges appends the references of atom a to buf, by offset: every relocation
 // but R_X86_64_NONE and, for code, every operand resolved by the assembler that
-// leads out of the atom. decoded is false when code does not decode to its end:
-// then displacements behind that point assume that a PC-relative field ends its
-// instruction, and resolved operands behind it are unknown.
+// leads out of the atom. decoded is false when code cannot be trusted to be what a
+// linear decoder sees: it does not decode to its end, a relocation is not a field
+// of an instruction, or a branch leads between two instructions. Then displacements
+// assume that a PC-relative field ends its instruction, and resolved operands may be missing.
 func (g *Graph) Edges(a AtomID, buf []Edge) (edges []Edge, decoded bool) {
 	at := &g.Atoms[a]
 	return g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind == AtomFunc || at.Kind == AtomCode, buf)
@@ -68,11 +73,16 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 		return buf, true
 	}
 	d := g.File.Sections[sec].Data[from:to]
+	decoded := true
+	starts := make([]uint64, len(d)/64+1) // bit i: an instruction starts at i
+	var targets []int                     // of branches inside
 	w := x86.Walker{Code: d}
 	for w.Next() {
+		in := &w.Inst
+		starts[w.Off>>6] |= 1 << (w.Off & 63)
 		start := from + uint64(w.Off)
-		end := start + uint64(w.Inst.Len)
-		fo, fs, v, rel := w.Inst.Rel(d[w.Off:])
+		end := start + uint64(in.Len)
+		fo, fs, v, rel := in.Rel(d[w.Off:])
 		field := start + uint64(fo)
 		relocated := false // the instruction's relative field
 		for ; lo < hi; lo++ {
@@ -84,15 +94,28 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 				continue
 			}
 			relocated = relocated || r.Off == field
-			buf = append(buf, g.relocEdge(&r, end, true))
+			e := g.relocEdge(&r, end, true)
+			at := uint8(r.Off - start)
+			switch {
+			case in.DispLen > 0 && at == in.DispOff && e.Size <= in.DispLen:
+				e.Indexed = in.ModOff != 0 && in.ModRM>>6 != 3 && !in.RIPRelative() && !(in.ModRM>>6 == 0 && in.ModRM&7 == 4 && in.SIB&7 == 5 && in.SIB>>3&7 == 4 && in.Prefix&x86.RexX == 0)
+			case in.ImmLen > 0 && at == in.ImmOff && e.Size <= in.ImmLen:
+			default:
+				decoded = false
+			}
+			buf = append(buf, e)
 		}
 		if rel && !relocated {
-			if pos := int64(end) + v; pos < int64(from) || pos >= int64(to) {
+			pos := int64(end) + v
+			switch {
+			case pos < int64(from) || pos >= int64(to):
 				kind := EdgeData
-				if w.Inst.IsBranch() {
+				if in.IsBranch() {
 					kind = EdgeBranch
 				}
-				buf = append(buf, Edge{Off: field, Disp: pos, Sec: sec, Size: fs, Bias: w.Inst.Len - fo, Kind: kind})
+				buf = append(buf, Edge{Off: field, Disp: pos, Sec: sec, Size: fs, Bias: in.Len - fo, Kind: kind})
+			case in.IsBranch():
+				targets = append(targets, int(pos-int64(from)))
 			}
 		}
 	}
@@ -102,7 +125,10 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 			buf = append(buf, g.relocEdge(&r, r.Off+uint64(info.Size), true))
 		}
 	}
-	return buf, w.Err == nil
+	for _, t := range targets {
+		decoded = decoded && starts[t>>6]>>(t&63)&1 != 0
+	}
+	return buf, decoded && w.Err == nil
 }
 
 // relocEdge makes the edge of a relocation; end is the end of its instruction, for code.
@@ -154,45 +180,100 @@ func (g *Graph) namesTarget(id object.SymID) bool {
 	return !(len(s.Name) > 1 && s.Name[0] == '.' && s.Name[1] == 'L')
 }
 
-// user is a place that refers to an atom.
+// user is a reference to an atom.
 type user struct {
-	atom AtomID // the body, for a function and all that belongs to it
-	off  uint64 // from the start of the atom that holds the reference
+	atom AtomID // that holds the reference
+	off  uint64 // of the field, from the start of that atom
+	pos  int64  // where it leads, from the start of the target
 }
 
-// usersOf finds who refers to the wanted atoms, in one pass over all
-// relocations of allocated sections. Positions assume that a PC-relative field
-// ends its instruction, which attributes a reference to the right atom unless
-// it leads to the last bytes before a boundary.
-func (g *Graph) usersOf(want []bool) map[AtomID][]user {
-	users := make(map[AtomID][]user)
-	f := g.File
-	for sec := 1; sec < len(f.Sections); sec++ {
-		if !f.Sections[sec].Alloc() {
+// users gives the references to an atom. The index over all references of
+// compared sections is made once, when somebody asks first.
+func (g *Graph) users(a AtomID) []user {
+	g.reverse.once.Do(g.indexUsers)
+	return g.reverse.list[g.reverse.start[a]:g.reverse.start[a+1]]
+}
+
+// speaker gives the atom that stands for whatever a belongs to: the body of its function, or itself.
+func (g *Graph) speaker(a AtomID) AtomID {
+	if u := g.Atoms[a].Unit; u != 0 {
+		return g.Units[u].Main
+	}
+	return a
+}
+
+// reverseIndex is who refers to what, by target.
+type reverseIndex struct {
+	once  sync.Once
+	start []uint32 // by AtomID: range in list
+	list  []user
+}
+
+func (g *Graph) indexUsers() {
+	start := make([]uint32, len(g.Atoms)+2)
+	type ref struct {
+		to AtomID
+		user
+	}
+	var refs []ref
+	g.eachReference(func(from AtomID, e *Edge, t Target) {
+		refs = append(refs, ref{t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
+		start[t.Atom+2]++
+	})
+	for i := 1; i < len(start); i++ {
+		start[i] += start[i-1]
+	}
+	list := make([]user, len(refs))
+	for _, r := range refs {
+		list[start[r.to+1]] = r.user
+		start[r.to+1]++
+	}
+	g.reverse.start, g.reverse.list = start, list
+}
+
+// eachReference calls f for every relocation of compared sections that leads to
+// an atom. Code is decoded where a PC-relative reference is to a position in a
+// section of several atoms: there the distance to the end of the instruction decides.
+func (g *Graph) eachReference(f func(from AtomID, e *Edge, t Target)) {
+	file := g.File
+	var buf []Edge
+	for a := 1; a < len(g.Atoms); a++ {
+		at := &g.Atoms[a]
+		if at.Kind == AtomExcluded || at.Kind == AtomPad {
 			continue
 		}
-		rs := f.RelocsOf(object.SecID(sec))
-		lo, hi := g.atomsOf(object.SecID(sec))
-		cur := lo
-		for i, n := 0, rs.Len(); i < n; i++ {
+		rs := file.RelocsOf(at.Sec)
+		lo, hi := rs.Range(at.Off, at.Off+at.Size)
+		if lo == hi {
+			continue
+		}
+		code := at.Kind.Code()
+		exact := !code
+		for i := lo; code && i < hi; i++ {
 			r := rs.At(i)
-			if f.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
+			if s := file.Symbols[r.Sym].Sec; s != 0 && g.first[s+1]-g.first[s] > 1 && !g.namesTarget(r.Sym) {
+				exact = true
+				break
+			}
+		}
+		if exact {
+			buf, _ = g.Edges(AtomID(a), buf[:0])
+			for i := range buf {
+				if t := g.Resolve(&buf[i]); t.Atom != 0 && buf[i].Kind == EdgeReloc {
+					f(AtomID(a), &buf[i], t)
+				}
+			}
+			continue
+		}
+		for i := lo; i < hi; i++ {
+			r := rs.At(i)
+			if file.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
 				continue
 			}
-			for cur+1 < hi && g.Atoms[cur+1].Off <= r.Off {
-				cur++
+			e := g.relocEdge(&r, r.Off+4, true)
+			if t := g.Resolve(&e); t.Atom != 0 {
+				f(AtomID(a), &e, t)
 			}
-			e := g.relocEdge(&r, r.Off+4, g.Atoms[cur].Kind.Code())
-			t := g.Resolve(&e)
-			if t.Atom == 0 || !want[t.Atom] {
-				continue
-			}
-			u := cur
-			if ut := g.Atoms[cur].Unit; ut != 0 {
-				u = g.Units[ut].Main
-			}
-			users[t.Atom] = append(users[t.Atom], user{u, r.Off - g.Atoms[cur].Off})
 		}
 	}
-	return users
 }

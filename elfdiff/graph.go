@@ -11,6 +11,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/reloc"
+	"github.com/kdelta/kdelta/symbols"
 	"github.com/kdelta/kdelta/x86"
 )
 
@@ -39,7 +40,7 @@ const (
 var atomKindNames = [...]string{"none", "func", "code", "pad", "object", "anon", "string", "const", "entry", "excluded"}
 
 // String gives the kind's name.
-func (k AtomKind) String() string { return atomKindNames[k] }
+func (k AtomKind) String() string { return word(atomKindNames[:], uint8(k)) }
 
 // Code reports whether atoms of this kind hold instructions.
 func (k AtomKind) Code() bool { return k == AtomFunc || k == AtomCode || k == AtomPad }
@@ -88,15 +89,16 @@ type Graph struct {
 	Files []object.SymID // the STT_FILE symbols that scope local symbols; scope n (1-based) is Files[n-1], 0 is none
 	Diags []diag.Diagnostic
 
-	first     []AtomID                  // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
-	symFile   []uint32                  // by SymID: FILE scope of a local symbol; 0 none
-	symAtom   []AtomID                  // by SymID: the atom that the symbol lies in; 0 none
-	rows      []uint16                  // by SecID: 1 + index of the table row; 0 none
-	excluded  []string                  // by SecID: why the section takes no part in the comparison; empty when it does
-	multi     []bool                    // by SecID: more than one unit's code
-	labels    []object.SymID            // symbols of allocated sections except SECTION and FILE, by section and value
-	labelLo   []uint32                  // by SecID: range in labels
-	entryOrd  []uint32                  // by AtomID: place of a table entry among those of its unit and row; nil without entries
+	first     []AtomID       // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
+	symFile   []uint32       // by SymID: FILE scope of a local symbol; 0 none
+	symAtom   []AtomID       // by SymID: the atom that the symbol lies in; 0 none
+	rows      []uint16       // by SecID: 1 + index of the table row; 0 none
+	excluded  []string       // by SecID: why the section takes no part in the comparison; empty when it does
+	multi     []bool         // by SecID: more than one unit's code
+	labels    []object.SymID // symbols of allocated sections except SECTION and FILE, by section and value
+	labelLo   []uint32       // by SecID: range in labels
+	entryOrd  []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
+	reverse   reverseIndex
 	patchable map[object.SecID][]uint64 // offsets of prefixes that the compiler listed, sorted
 }
 
@@ -211,8 +213,8 @@ func (g *Graph) checkRelocs() error {
 				continue
 			}
 			info, ok := reloc.Lookup(r.Type)
-			if !ok {
-				fail(diag.RelocUnsupported, target, r.Off, "relocation type %d", uint32(r.Type))
+			if !ok || info.Size == 0 || info.Class == reloc.Dynamic || info.Class == reloc.Vtable {
+				fail(diag.RelocUnsupported, target, r.Off, "relocation type %v in an object", r.Type)
 				continue
 			}
 			w := uint64(info.Size)
@@ -232,13 +234,18 @@ func (g *Graph) checkRelocs() error {
 			}
 		}
 	}
+	for i := range f.Sections {
+		if s := &f.Sections[i]; s.Alloc() && s.Exec() && s.Size > 0 && s.Data == nil {
+			fail(diag.ElfMalformed, object.SecID(i), 0, "code without contents (%v)", s.Type)
+		}
+	}
 	return diag.Refuse(bad)
 }
 
 // scopes numbers the FILE scopes: a local symbol belongs to the FILE symbol before it.
 func (g *Graph) scopes() error {
 	syms := g.File.Symbols
-	g.symFile = make([]uint32, len(syms))
+	g.symFile = make([]uint32, max(len(syms), 1))
 	cur := uint32(0)
 	for i := 1; i < len(syms); i++ {
 		s := &syms[i]
@@ -284,8 +291,24 @@ func (g *Graph) fits(row *Table, sec object.SecID) bool {
 		if at == row.Site {
 			sites++
 		}
+		if at == row.File && row.File != NoField && !sourceName(g.rawString(&r)) {
+			return false
+		}
 	}
 	return sites == (s.Size+uint64(row.Entry)-1)/uint64(row.Entry)
+}
+
+// rawString gives the string that a relocation in data leads to, "" when there is none; it needs no atoms.
+func (g *Graph) rawString(r *object.Reloc) string {
+	s := &g.File.Symbols[r.Sym]
+	if s.Sec == 0 {
+		return ""
+	}
+	b, ok := object.StringAt(g.File.Sections[s.Sec].Data, s.Value+uint64(r.Addend), 1)
+	if !ok || len(b) > 4096 {
+		return ""
+	}
+	return string(b[:len(b)-1])
 }
 
 // tables finds the row of every table section.
@@ -384,7 +407,7 @@ func (g *Graph) atoms() error {
 			next[s.Sec]++
 		}
 	}
-	g.symAtom = make([]AtomID, len(f.Symbols))
+	g.symAtom = make([]AtomID, max(len(f.Symbols), 1))
 	g.first = make([]AtomID, nsec+1)
 	g.multi = make([]bool, nsec)
 	g.Atoms = make([]Atom, 1, len(g.labels)*5/4+nsec+1)
@@ -412,7 +435,7 @@ func (g *Graph) atoms() error {
 			g.cutEntries(id)
 		case s.Strings() && s.Data != nil && (s.Entsize == 1 || s.Entsize == 2 || s.Entsize == 4):
 			g.cutStrings(id)
-		case s.Flags&elf.SHF_MERGE != 0 && s.Entsize > 0 && s.Size%s.Entsize == 0 && s.Data != nil && s.Size/s.Entsize <= uint64(len(f.Data)):
+		case s.Flags&elf.SHF_MERGE != 0 && s.Entsize >= 4 && s.Size%s.Entsize == 0 && s.Data != nil && s.Size/s.Entsize <= uint64(len(f.Data)):
 			g.cutConsts(id)
 		default:
 			ext = g.extents(ext[:0], id, labels, bodies[id])
@@ -541,8 +564,8 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 		// A gap that begins with labels but no size is named by the first of them (asm without .size);
 		// what lies before the first label stays anonymous.
 		for pos < end {
-			for li < len(labels) && f.Symbols[labels[li]].Value < pos {
-				li++
+			for li < len(labels) && (f.Symbols[labels[li]].Value < pos || !g.namesTarget(labels[li])) {
+				li++ // assembler-local labels name nothing
 			}
 			a := Atom{Sec: sec, Off: pos, Size: end - pos, Kind: AtomAnon}
 			if s.Exec() {
@@ -559,13 +582,13 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 					a.Sym = 0 // data: one anonymous atom, never cut at labels (G1)
 				}
 			}
-			if a.Kind == AtomCode && s.Data != nil && x86.IsPadding(s.Data[a.Off:a.Off+a.Size]) {
+			if a.Kind == AtomCode && x86.IsPadding(s.Data[a.Off:a.Off+a.Size]) && !g.relocated(sec, a.Off, a.Off+a.Size) {
 				a.Kind = AtomPad
 				if cut := g.cutBefore(sec, a.Off, a.Off+a.Size); cut != 0 {
 					a.Size = cut - a.Off
 				}
 			}
-			if a.Kind == AtomCode && nameless && s.Data != nil {
+			if a.Kind == AtomCode && nameless {
 				a.Size = flowEnd(s.Data[a.Off : a.Off+a.Size])
 			}
 			g.Atoms = append(g.Atoms, a)
@@ -582,6 +605,13 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 			}
 			a.Sym = g.pickName(labels, li)
 			a.Kind = g.kindOf(sec, a.Sym)
+			if a.Kind == AtomObject && !g.namesTarget(a.Sym) {
+				// Data under an assembler-local label has an extent, but no name.
+				if symbols.Parse(f.Symbols[a.Sym].Name).Flags.Has(symbols.Content) { // writable ones too: UBSAN's records
+					a.Flag |= FlagContent
+				}
+				a.Kind, a.Sym = AtomAnon, 0
+			}
 		}
 		if e.nested {
 			a.Flag |= FlagNested
@@ -590,6 +620,18 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 		pos = e.end
 	}
 	gap(s.Size)
+}
+
+// relocated reports whether a relocation other than R_X86_64_NONE lies in a stretch of a section.
+func (g *Graph) relocated(sec object.SecID, from, to uint64) bool {
+	rs := g.File.RelocsOf(sec)
+	lo, hi := rs.Range(from, to)
+	for ; lo < hi; lo++ {
+		if rs.At(lo).Type != elf.R_X86_64_NONE {
+			return true
+		}
+	}
+	return false
 }
 
 // flowEnd gives the length of the code up to and with the first instruction that
@@ -675,10 +717,20 @@ func (g *Graph) cutStrings(sec object.SecID) {
 			g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: s.Size - off, Kind: AtomAnon})
 			return
 		}
-		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: uint64(len(str)), Kind: AtomString})
-		off += uint64(len(str))
+		size := uint64(len(str))
+		for size == uint64(len(str)) && len(str) == int(s.Entsize) && off+size < s.Size && zeros(s.Data[off+size:min(s.Size, off+size+64)]) {
+			// A run of empty strings is one piece (hostile files hold millions).
+			for off+size < s.Size && s.Data[off+size] == 0 {
+				size++
+			}
+			size -= size % s.Entsize
+		}
+		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: size, Kind: AtomString})
+		off += size
 	}
 }
+
+func zeros(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
 func (g *Graph) cutConsts(sec object.SecID) {
 	s := &g.File.Sections[sec]

@@ -2,7 +2,10 @@ package elfdiff
 
 import (
 	"bytes"
+	"cmp"
+	"debug/elf"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/kdelta/kdelta/x86"
@@ -24,15 +27,15 @@ var argRegs = [...]x86.Reg{x86.DI, x86.SI, x86.DX, x86.CX, x86.R8, x86.R9}
 const maxWindow = 96
 
 // lineArgument proves that the value that d loads is a source line in both builds.
-func (k *comparer) lineArgument(ax, ay *Atom, dx, dy []byte, d immDiff, ea, eb []Edge) (Cause, bool) {
+func (k *comparer) lineArgument(x, y *prover, d immDiff) (Cause, bool) {
 	if k.opts.NoLines {
 		return Cause{}, false
 	}
-	rx, tx := k.a.lineUse(ax, dx, d, d.x, ea)
+	rx, tx := x.lineUse(d, d.x)
 	if rx == 0 {
 		return Cause{}, false
 	}
-	ry, ty := k.b.lineUse(ay, dy, d, d.y, eb)
+	ry, ty := y.lineUse(d, d.y)
 	if ry != rx || tx != ty {
 		return Cause{}, false
 	}
@@ -40,14 +43,94 @@ func (k *comparer) lineArgument(ax, ay *Atom, dx, dy []byte, d immDiff, ea, eb [
 	return Cause{Kind: CauseLine, Off: uint64(d.off), Orig: dec(d.x), Patched: dec(d.y), Detail: row.Callee}, true
 }
 
+// prover knows one function's code well enough to follow a value to a call. It
+// is made by one walk, however many immediates differ.
+type prover struct {
+	g     *Graph
+	id    AtomID
+	at    *Atom
+	code  []byte
+	edges []Edge // by offset
+	calls []call // by offset
+	enter []int  // places where control may enter other than by running into them, sorted
+	bad   bool   // the code does not decode to its end
+}
+
+// call is a direct call, with where the registers of its arguments were last
+// loaded with an address in the straight piece of code before it; -1 when not, or not known.
+type call struct {
+	off, end int
+	start    int // of the straight piece
+	def      [len(argRegs)]int
+}
+
+var noDefs = [len(argRegs)]int{-1, -1, -1, -1, -1, -1}
+
+func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
+	p := &prover{g: g, id: id, at: &g.Atoms[id], code: g.Bytes(id), edges: slices.Clone(edges)}
+	slices.SortStableFunc(p.edges, func(a, b Edge) int { return cmp.Compare(a.Off, b.Off) })
+	c := call{def: noDefs}
+	w := x86.Walker{Code: p.code}
+	for w.Next() {
+		in, b := w.Inst, w.Bytes()
+		end := w.Off + int(in.Len)
+		if in.Flow != x86.FlowNone {
+			if in.Flow == x86.FlowCall {
+				c.off, c.end = w.Off, end
+				p.calls = append(p.calls, c)
+			} else if _, _, v, ok := in.Rel(b); ok && in.IsBranch() {
+				p.enter = append(p.enter, end+int(v))
+			}
+			c = call{start: end, def: noDefs}
+			continue
+		}
+		mask, known := in.Writes(b)
+		for i, reg := range argRegs {
+			switch {
+			case loadsAddress(in, b, reg):
+				c.def[i] = w.Off
+			case !known || mask.Has(reg):
+				c.def[i] = -1
+			}
+		}
+	}
+	p.bad = w.Err != nil
+	// Whatever refers to a place inside (other parts, jump tables, fixups) may be how control gets there; the site
+	// of a table entry is where something happens, not where control comes from elsewhere.
+	for _, u := range g.users(id) {
+		if src := &g.Atoms[u.atom]; src.Kind != AtomEntry || int(u.off) != g.Rules.Tables[src.Row-1].Site {
+			p.enter = append(p.enter, int(u.pos))
+		}
+	}
+	slices.Sort(p.enter)
+	return p
+}
+
+// entered reports whether control may enter at a place in [from, to).
+func (p *prover) entered(from, to int) bool {
+	i := sort.SearchInts(p.enter, from)
+	return p.bad || i < len(p.enter) && p.enter[i] < to
+}
+
+// edgeIn gives the first reference whose field lies in [from, to) of the code.
+func (p *prover) edgeIn(from, to int) (*Edge, bool) {
+	lo := p.at.Off + uint64(from)
+	i := sort.Search(len(p.edges), func(i int) bool { return p.edges[i].Off >= lo })
+	if i < len(p.edges) && p.edges[i].Off < p.at.Off+uint64(to) {
+		return &p.edges[i], true
+	}
+	return nil, false
+}
+
 // lineUse gives 1 + the index of the row that makes the value a line number, and the string that proved it; 0 when none does.
-func (g *Graph) lineUse(at *Atom, code []byte, d immDiff, value uint64, edges []Edge) (row int, text string) {
+func (p *prover) lineUse(d immDiff, value uint64) (row int, text string) {
+	g := p.g
 	arg := slices.Index(argRegs[:], d.reg) + 1
 	if arg == 0 {
 		return 0, ""
 	}
-	end, callee := g.straightCall(at, code, d, edges)
-	if end == 0 {
+	c, callee := p.straightCall(d)
+	if c == nil {
 		return 0, ""
 	}
 	for i := range g.Rules.LineArgs {
@@ -55,11 +138,11 @@ func (g *Graph) lineUse(at *Atom, code []byte, d immDiff, value uint64, edges []
 		if r.Callee != callee || r.Arg != arg {
 			continue
 		}
-		src, ok := g.argument(at, code, r.StringArg, d.off, end, edges)
+		src, ok := p.argument(c, r.StringArg, d)
 		if !ok {
 			continue
 		}
-		t := g.Resolve(&src)
+		t := g.Resolve(src)
 		if t.Atom == 0 {
 			continue
 		}
@@ -89,12 +172,62 @@ func (g *Graph) lineUse(at *Atom, code []byte, d immDiff, value uint64, edges []
 				return i + 1, s
 			}
 		case ViaFuncArg:
-			if s, ok := g.stringAt(t); ok && s == g.sourceFunc(at) {
+			if s, ok := g.stringAt(t); ok && s == g.sourceFunc(p.at) {
 				return i + 1, s
 			}
 		}
 	}
 	return 0, ""
+}
+
+// straightCall follows the code behind the load d to the first call and gives
+// that call and the callee's name; nil when anything on the way touches the
+// register or control flow.
+func (p *prover) straightCall(d immDiff) (c *call, callee string) {
+	i := sort.Search(len(p.calls), func(i int) bool { return p.calls[i].off > d.off })
+	if i == len(p.calls) || p.calls[i].off > d.off+maxWindow || p.calls[i].start > d.off {
+		return nil, ""
+	}
+	c = &p.calls[i]
+	for pos := d.off + d.len; pos < c.off; {
+		in, err := x86.Decode(p.code[pos:])
+		if err != nil || in.Flow != x86.FlowNone || !keepsOff(in, p.code[pos:], d.reg) {
+			return nil, ""
+		}
+		pos += int(in.Len)
+	}
+	if p.entered(d.off+1, c.end) {
+		return nil, ""
+	}
+	e, ok := p.edgeIn(c.off, c.end)
+	if !ok {
+		return nil, ""
+	}
+	t := p.g.Resolve(e)
+	switch {
+	case t.Disp != 0 || e.Sym == 0:
+		return nil, ""
+	case t.Atom != 0 && p.g.File.Symbols[e.Sym].Bind() == elf.STB_LOCAL:
+		return nil, "" // a static function may have any name
+	}
+	return c, p.g.File.Symbols[e.Sym].Name
+}
+
+// argument gives the reference that argument n of a call has: the last load of
+// its register before the call, in the same straight piece of code as the line's own load.
+func (p *prover) argument(c *call, n int, d immDiff) (*Edge, bool) {
+	if n < 1 || n > len(argRegs) {
+		return nil, false
+	}
+	def := c.def[n-1]
+	if def < c.start || p.entered(def+1, c.end) {
+		return nil, false
+	}
+	in, err := x86.Decode(p.code[def:])
+	if err != nil {
+		return nil, false
+	}
+	return p.edgeIn(def, def+int(in.Len))
 }
 
 // sourceName reports whether a string can be what __FILE__ gives.
@@ -156,135 +289,6 @@ func (g *Graph) stringRef(a AtomID, field int) (string, bool) {
 		return "", false
 	}
 	return g.stringAt(t)
-}
-
-// straightCall follows the code behind the load d to the first call and gives
-// the end of that call and the callee's name; 0 when anything on the way touches
-// the register or control flow.
-func (g *Graph) straightCall(at *Atom, code []byte, d immDiff, edges []Edge) (end int, callee string) {
-	pos := d.off + d.len
-	limit := min(len(code), pos+maxWindow)
-	for pos < limit {
-		in, err := x86.Decode(code[pos:])
-		if err != nil {
-			return 0, ""
-		}
-		if in.Flow == x86.FlowCall {
-			end = pos + int(in.Len)
-			break
-		}
-		if in.Flow != x86.FlowNone || !keepsOff(in, code[pos:], d.reg) {
-			return 0, ""
-		}
-		pos += int(in.Len)
-	}
-	if end == 0 {
-		return 0, ""
-	}
-	if g.entered(at, code, d.off+1, end, edges) {
-		return 0, ""
-	}
-	call := at.Off + uint64(pos) + 1
-	i := edgeAt(edges, call)
-	if i < 0 {
-		return 0, ""
-	}
-	e := &edges[i]
-	t := g.Resolve(e)
-	switch {
-	case t.Disp != 0:
-		return 0, ""
-	case t.Atom == 0:
-		return end, g.File.Symbols[t.Sym].Name
-	}
-	return end, g.Name(t.Atom)
-}
-
-// edgeAt gives the index of the edge whose field is at off; -1 when there is none.
-func edgeAt(edges []Edge, off uint64) int {
-	return slices.IndexFunc(edges, func(e Edge) bool { return e.Off == off })
-}
-
-// entered reports whether a branch of the code itself, or an entry of one of its
-// tables, leads to a place in [from, to) other than by running into it.
-func (g *Graph) entered(at *Atom, code []byte, from, to int, edges []Edge) bool {
-	w := x86.Walker{Code: code}
-	for w.Next() {
-		if !w.Inst.IsBranch() || w.Inst.Flow == x86.FlowCall {
-			continue
-		}
-		if _, _, v, ok := w.Inst.Rel(w.Bytes()); ok {
-			if t := int64(w.Off+int(w.Inst.Len)) + v; t >= int64(from) && t < int64(to) {
-				return true
-			}
-		}
-	}
-	if at.Unit == 0 {
-		return false
-	}
-	var buf []Edge
-	for _, m := range g.Units[at.Unit].Entries {
-		e := &g.Atoms[m]
-		row := &g.Rules.Tables[e.Row-1]
-		buf, _ = g.Edges(m, buf[:0])
-		for i := range buf {
-			field := int(buf[i].Off - e.Off)
-			if field == row.Site || row.Exclude != "" {
-				continue // a site is where something happens, not where control comes from elsewhere
-			}
-			t := g.Resolve(&buf[i])
-			if t.Atom != 0 && g.Atoms[t.Atom].Sec == at.Sec && g.Atoms[t.Atom].Off == at.Off && t.Disp >= int64(from) && t.Disp < int64(to) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// argument gives the reference that argument n has when control reaches the call
-// that ends at end: the last load of its register before or after the line's own
-// load at off, in the same straight piece of code.
-func (g *Graph) argument(at *Atom, code []byte, n, off, end int, edges []Edge) (Edge, bool) {
-	if n < 1 || n > len(argRegs) {
-		return Edge{}, false
-	}
-	reg := argRegs[n-1]
-	// Walk the function up to the call; every branch, call or return starts the straight piece anew.
-	start, def := 0, -1
-	w := x86.Walker{Code: code[:end]}
-	for w.Next() && w.Off < end {
-		in, b := w.Inst, w.Bytes()
-		if w.Off+int(in.Len) == end {
-			break
-		}
-		if in.Flow != x86.FlowNone {
-			start, def = w.Off+int(in.Len), -1
-			continue
-		}
-		mask, known := in.Writes(b)
-		switch {
-		case loadsAddress(in, b, reg):
-			def = w.Off
-		case !known || mask.Has(reg):
-			def = -1
-		}
-	}
-	if def < start || def < 0 || off < start {
-		return Edge{}, false
-	}
-	if g.entered(at, code, def+1, end, edges) {
-		return Edge{}, false
-	}
-	in, err := x86.Decode(code[def:])
-	if err != nil {
-		return Edge{}, false
-	}
-	lo, hi := at.Off+uint64(def), at.Off+uint64(def)+uint64(in.Len)
-	i := slices.IndexFunc(edges, func(e Edge) bool { return e.Off >= lo && e.Off < hi })
-	if i < 0 {
-		return Edge{}, false
-	}
-	return edges[i], true
 }
 
 // loadsAddress reports whether an instruction puts a relocated address into a register: lea disp(%rip),%reg or mov $imm32,%reg.

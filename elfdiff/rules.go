@@ -88,6 +88,7 @@ type Table struct {
 	Line     int // line number, or NoField
 	LineSize int // bytes of it: 2 or 4
 	Format   int // reference to a format string, or NoField
+	File     int // reference to the name of a source file, or NoField; the row fits only where all entries have one
 }
 
 // LineArg is a consumer of line numbers in code: in a call of Callee, argument

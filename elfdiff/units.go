@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"debug/elf"
 	"slices"
+	"sort"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -28,7 +29,7 @@ func (g *Graph) units() error {
 	g.owners()
 	for i := 1; i < len(g.Atoms); i++ {
 		a := &g.Atoms[i]
-		if a.Kind == AtomObject && g.nameOf(AtomID(i)).Flags.Has(symbols.Content) {
+		if a.Kind == AtomObject && g.readOnly(a.Sec) && g.nameOf(AtomID(i)).Flags.Has(symbols.Content) {
 			a.Flag |= FlagContent
 		}
 	}
@@ -90,8 +91,15 @@ func (g *Graph) nameOf(a AtomID) symbols.Family {
 // sectionUnits makes the units of one section of code; split-off parts are put on the list cold.
 func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 	lo, hi := g.atomsOf(sec)
-	bodies := 0
+	pieces := 0 // that hold more than padding
+	for a := lo; a < hi; a++ {
+		if g.Atoms[a].Kind != AtomPad {
+			pieces++
+		}
+	}
+	g.multi[sec] = pieces > 1
 	var cur UnitID  // the unit that code without a name is glued to
+	var last AtomID // the last code before the present place
 	var lead AtomID // first atom of what waits for the next function: its prefix
 	begin := func(a AtomID) UnitID {
 		u := UnitID(len(g.Units))
@@ -117,17 +125,21 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 				}
 				continue
 			case fam.Flags.Has(symbols.Cold):
+				for ; lead != 0 && lead < a; lead++ { // a prefix of nothing is a function of its own
+					g.Atoms[lead].Unit = UnitID(len(g.Units))
+					g.Units = append(g.Units, Unit{Main: lead, File: g.symFile[g.Atoms[lead].Sym]})
+				}
 				cold = append(cold, a)
-				bodies++
 				cur, lead = 0, 0
 				continue
 			}
-			bodies++
-			if cur != 0 && lead == 0 && a > lo && g.fallsInto(a-1) {
+			if cur != 0 && lead == 0 && g.fallsInto(last) {
 				at.Flag |= FlagFallsIn
 				join(a, cur)
+				last = a
 				continue
 			}
+			last = a
 			cur = begin(a)
 		case AtomPad:
 			if a+1 < hi && g.Atoms[a+1].Kind == AtomFunc && g.isPrefix(a) {
@@ -140,13 +152,12 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 				join(a, cur)
 			}
 		case AtomCode:
-			bodies++
+			last = a
 			if cur != 0 {
 				join(a, cur)
 			}
 		}
 	}
-	g.multi[sec] = bodies > 1
 	return cold
 }
 
@@ -199,86 +210,99 @@ func (g *Graph) patchableEntries() {
 // fallsInto reports whether the code of atom a runs into the atom behind it.
 // A call at the very end does not count: functions that do not return end so.
 func (g *Graph) fallsInto(a AtomID) bool {
-	at := &g.Atoms[a]
-	if at.Kind != AtomFunc && at.Kind != AtomCode {
+	if a == 0 {
 		return false
 	}
-	d := g.Bytes(a)
+	w := x86.Walker{Code: g.Bytes(a)}
 	var last x86.Inst
-	for off := 0; off < len(d); {
-		in, err := x86.Decode(d[off:])
-		if err != nil {
-			return false
-		}
-		last = in
-		off += int(in.Len)
+	for w.Next() {
+		last = w.Inst
 	}
-	return last.Len != 0 && last.FallsThrough() && last.Flow != x86.FlowCall && last.Flow != x86.FlowCallInd && last.Flow != x86.FlowTrap
+	return w.Err == nil && last.Len != 0 && last.FallsThrough() && last.Flow != x86.FlowCall && last.Flow != x86.FlowCallInd && last.Flow != x86.FlowTrap
 }
 
 // coldParts gives split-off parts to the unit of their parent: the function of
-// that name in the same FILE scope (or global), confirmed by a reference
-// between the two; where names repeat, the reference decides.
+// that name in the same FILE scope (or global), confirmed by a reference between
+// the two; where names repeat, the reference decides.
 func (g *Graph) coldParts(cold []AtomID) {
 	if len(cold) == 0 {
 		return
 	}
 	slices.SortFunc(cold, func(a, b AtomID) int { return cmp.Compare(g.Name(a), g.Name(b)) })
-	want := make(map[string][]AtomID)
+	const few = 4 // candidates that are worth a look at their own references
+	type candidates struct {
+		list []AtomID
+		n    int
+	}
+	want := make(map[string]*candidates)
 	for _, c := range cold {
-		want[g.nameOf(c).Parent] = nil
+		want[g.nameOf(c).Parent] = &candidates{}
 	}
 	for _, l := range g.labels {
-		name := g.File.Symbols[l].Name
-		if list, ok := want[name]; ok {
-			if a := g.symAtom[l]; a != 0 && g.Atoms[a].Kind == AtomFunc && !slices.Contains(list, a) {
-				want[name] = append(list, a)
+		c := want[g.File.Symbols[l].Name]
+		if c == nil {
+			continue
+		}
+		if a := g.symAtom[l]; a != 0 && g.Atoms[a].Kind == AtomFunc {
+			if c.n++; len(c.list) <= few {
+				c.list = append(c.list, a)
 			}
 		}
 	}
-	// A part may itself have been split: foo.part.0.cold's parent is a unit, but foo.cold.1.cold's is a part.
-	// Parents are resolved in the order of the sections; two rounds reach every chain that compilers make.
+	fits := func(c, p AtomID, parent string) bool {
+		if p == c || g.Atoms[p].Unit == 0 || g.Atoms[p].Kind != AtomFunc || !g.hasName(p, parent) {
+			return false
+		}
+		ps, cs := g.Atoms[p].Sym, g.Atoms[c].Sym
+		return g.File.Symbols[ps].Bind() != elf.STB_LOCAL || g.File.Symbols[cs].Bind() != elf.STB_LOCAL || g.symFile[ps] == g.symFile[cs]
+	}
+	// A part may itself have been split (foo.part.0.cold's parent is a unit, but foo.cold.1.cold's is a part):
+	// two rounds reach every chain that compilers make.
+	var edges []Edge
 	for round := 0; round < 2; round++ {
 		for _, c := range cold {
 			if g.Atoms[c].Unit != 0 {
 				continue
 			}
-			fam := g.nameOf(c)
-			scope := g.symFile[g.Atoms[c].Sym]
-			var named, linked []AtomID
-			for _, p := range want[fam.Parent] {
-				if p == c || g.Atoms[p].Unit == 0 {
-					continue
-				}
-				ps := &g.File.Symbols[g.Atoms[p].Sym]
-				if ps.Bind() == elf.STB_LOCAL && scope != g.symFile[g.Atoms[p].Sym] && g.File.Symbols[g.Atoms[c].Sym].Bind() == elf.STB_LOCAL {
-					continue
-				}
-				named = append(named, p)
-				if g.refers(p, c) || g.refers(c, p) {
-					linked = append(linked, p)
+			parent := g.nameOf(c).Parent
+			linked, several := AtomID(0), false
+			link := func(p AtomID) {
+				if p != linked && fits(c, p, parent) {
+					several = linked != 0
+					linked = p
 				}
 			}
-			var parent AtomID
-			switch {
-			case len(linked) == 1:
-				parent = linked[0]
-			case len(linked) == 0 && len(named) == 1:
-				parent = named[0]
+			edges, _ = g.Edges(c, edges[:0])
+			for i := range edges {
+				if t := g.Resolve(&edges[i]); t.Atom != 0 {
+					link(t.Atom)
+				}
 			}
-			if parent == 0 {
+			cand := want[parent]
+			if linked == 0 && cand.n <= few {
+				for _, p := range cand.list {
+					if g.refers(p, c) {
+						link(p)
+					}
+				}
+			}
+			if linked == 0 && !several && cand.n <= few {
+				for _, p := range cand.list {
+					link(p) // by name alone
+				}
+			}
+			if linked == 0 || several {
 				continue
 			}
-			g.Atoms[c].Unit = g.Atoms[parent].Unit
+			g.Atoms[c].Unit = g.Atoms[linked].Unit
 			g.Atoms[c].Flag |= FlagCold
 		}
 	}
 	for _, c := range cold {
 		if g.Atoms[c].Unit == 0 {
 			g.Diags = append(g.Diags, diag.New(diag.ColdParent, g.place(g.Atoms[c].Sec, g.Atoms[c].Off), "no function %s that refers to this part", g.nameOf(c).Parent))
-			u := UnitID(len(g.Units))
+			g.Atoms[c].Unit = UnitID(len(g.Units))
 			g.Units = append(g.Units, Unit{Main: c, File: g.symFile[g.Atoms[c].Sym]})
-			g.Atoms[c].Unit = u
 		}
 	}
 	// Code glued behind a part (padding, code without a symbol) follows the part's unit.
@@ -287,13 +311,44 @@ func (g *Graph) coldParts(cold []AtomID) {
 			continue
 		}
 		lo, hi := g.atomsOf(object.SecID(sec))
-		for a := lo; a < hi; a++ {
-			if at := &g.Atoms[a]; at.Unit == 0 && a > lo && g.Atoms[a-1].Unit != 0 && (at.Kind == AtomPad || at.Kind == AtomCode) && g.Atoms[a-1].Flag&FlagCold != 0 {
+		for a := lo + 1; a < hi; a++ {
+			if at := &g.Atoms[a]; at.Unit == 0 && g.Atoms[a-1].Unit != 0 && (at.Kind == AtomPad || at.Kind == AtomCode) && g.Atoms[a-1].Flag&FlagCold != 0 {
 				at.Unit = g.Atoms[a-1].Unit
 				at.Flag |= FlagCold
 			}
 		}
 	}
+}
+
+// hasName reports whether one of the symbols at the start of an atom has this name.
+func (g *Graph) hasName(a AtomID, name string) bool {
+	for _, l := range g.labelsAt(a) {
+		if g.File.Symbols[l].Name == name && g.File.Symbols[l].Value == g.Atoms[a].Off {
+			return true
+		}
+	}
+	return false
+}
+
+// labelsAt gives the symbols that lie in an atom, by value.
+func (g *Graph) labelsAt(a AtomID) []object.SymID {
+	at := &g.Atoms[a]
+	labels := g.labels[g.labelLo[at.Sec]:g.labelLo[at.Sec+1]]
+	syms := g.File.Symbols
+	lo := 0
+	if at.Off != 0 {
+		lo, _ = slices.BinarySearchFunc(labels, at.Off, func(l object.SymID, v uint64) int { return cmp.Compare(syms[l].Value, v) })
+	}
+	end := at.Off + at.Size
+	hi := len(labels)
+	if hi > lo && syms[labels[hi-1]].Value >= end {
+		n, _ := slices.BinarySearchFunc(labels[lo:], end, func(l object.SymID, v uint64) int { return cmp.Compare(syms[l].Value, v) })
+		hi = lo + n
+		if _, last := g.atomsOf(at.Sec); a+1 == last {
+			hi = len(labels) // what lies at and behind the end of the section belongs to its last atom
+		}
+	}
+	return labels[lo:hi]
 }
 
 // refers reports whether a relocation in atom a leads to atom b, give or take
@@ -410,12 +465,15 @@ func (g *Graph) memberIndex(u UnitID, sec object.SecID) int32 {
 	if g.Atoms[g.Units[u].Main].Sec == sec {
 		return 0
 	}
-	for i, m := range g.Units[u].Members {
-		if g.Atoms[m].Sec == sec {
-			return int32(i)
-		}
-	}
-	return int32(len(g.Units[u].Members))
+	// Members elsewhere stand behind those of the body's section, by section name: binary search for the first.
+	ms := g.Units[u].Members
+	home := g.Atoms[g.Units[u].Main].Sec
+	name := g.File.Sections[sec].Name
+	i := sort.Search(len(ms), func(i int) bool {
+		s := g.Atoms[ms[i]].Sec
+		return s != home && g.File.Sections[s].Name >= name
+	})
+	return int32(i)
 }
 
 // ownBody gives the replacement code of the entry at off to unit u.

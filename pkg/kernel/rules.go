@@ -44,7 +44,7 @@ func emit(t elfdiff.Table, a [3]elfdiff.Action) elfdiff.Table {
 
 // site is a table of entries of n bytes whose only reference is the site.
 func site(section string, n int) elfdiff.Table {
-	return elfdiff.Table{Section: section, Entry: n, Refs: []int{0}, Site: 0, SiteLen: none, Body: none, BodyLen: none, Line: none, Format: none, Emit: carry}
+	return elfdiff.Table{Section: section, Entry: n, Refs: []int{0}, Site: 0, SiteLen: none, Body: none, BodyLen: none, Line: none, Format: none, File: none, Emit: carry}
 }
 
 // refs is a table of entries of n bytes with references at the given offsets, the first of which is the site.
@@ -55,9 +55,9 @@ func refs(section string, n int, at ...int) elfdiff.Table {
 }
 
 // bug is a form of __bug_table with its line number at offset line.
-func bug(n, line, format int, at ...int) elfdiff.Table {
+func bug(n, line, format, file int, at ...int) elfdiff.Table {
 	t := refs("__bug_table", n, at...)
-	t.Line, t.LineSize, t.Format = line, 2, format
+	t.Line, t.LineSize, t.Format, t.File = line, 2, format, file
 	return t
 }
 
@@ -83,8 +83,11 @@ func derived(t elfdiff.Table) elfdiff.Table {
 func tables() []elfdiff.Table {
 	return []elfdiff.Table{
 		// struct bug_entry: 16 bytes since 6.19 (addr, format, file, u16 line, u16 flags), 12 before (addr, file, line, flags).
-		bug(16, 12, 4, 0, 4, 8),
-		bug(12, 8, none, 0, 4),
+		// Without CONFIG_DEBUG_BUGVERBOSE there is neither file nor line: 12 bytes with a format, 8 without.
+		bug(16, 12, 4, 8, 0, 4, 8),
+		bug(12, 8, none, 4, 0, 4),
+		bug(12, none, 4, none, 0, 4),
+		bug(8, none, none, none, 0),
 		// struct alt_instr: 14 bytes since 6.2 (instr, repl, u32 cpuid and flags, lengths), 12 before (u16 cpuid), 13 up to 5.13 (and a pad length).
 		alt(14, 12), alt(12, 10), alt(13, 10),
 		// struct exception_table_entry: insn, fixup and, since 4.6, a handler (a reference up to 5.16, a number since).
