@@ -597,7 +597,7 @@ func (s *signer) index(open []*family, second bool) {
 	s.ord = make(map[member]uint32)
 	type first struct {
 		user member
-		part AtomID
+		part uint64 // which part of the user
 		off  uint64
 	}
 	var list []first
@@ -616,7 +616,7 @@ func (s *signer) index(open []*family, second bool) {
 				if i > 0 && us[i-1].atom == u.atom {
 					continue
 				}
-				list = append(list, first{member{s.g.speaker(u.atom), m}, u.atom, u.off})
+				list = append(list, first{member{s.g.speaker(u.atom), m}, s.g.partOrder(u.atom), u.off})
 			}
 		}
 		slices.SortFunc(list, func(x, y first) int {
@@ -633,6 +633,19 @@ func (s *signer) index(open []*family, second bool) {
 			}
 		}
 	}
+}
+
+// partOrder ranks what belongs to a function in a way that does not depend on
+// the order of sections: its parts first, then its table entries.
+func (g *Graph) partOrder(a AtomID) uint64 {
+	at := &g.Atoms[a]
+	switch {
+	case at.Unit == 0 || a == g.Units[at.Unit].Main:
+		return 0
+	case at.Kind == AtomEntry:
+		return 1<<62 | uint64(at.Row)<<32 | uint64(g.entryOrd[a])
+	}
+	return 1 + uint64(slices.Index(g.Units[at.Unit].Members, a))
 }
 
 // member is an atom as one function sees it.
@@ -701,7 +714,7 @@ func (s *signer) contentSig(a AtomID) uint64 {
 	h.u64(at.Size)
 	sec := &g.File.Sections[at.Sec]
 	h.u64(uint64(sec.Flags)<<8 | uint64(sec.Type))
-	h.bytes(g.Bytes(a))
+	h.bytes(s.maskedBytes(a))
 	s.edges, _ = g.Edges(a, s.edges[:0])
 	for i := range s.edges {
 		e := &s.edges[i]
@@ -721,6 +734,21 @@ func (s *signer) contentSig(a AtomID) uint64 {
 		h.u64(uint64(t.Disp))
 	}
 	return uint64(h)
+}
+
+// maskedBytes gives the contents of an atom without line numbers.
+func (s *signer) maskedBytes(a AtomID) []byte {
+	b := s.g.Bytes(a)
+	for i := range s.g.Rules.LineData {
+		r := &s.g.Rules.LineData[i]
+		if s.g.lineRow(r, a) && r.Off+4 <= len(b) {
+			b = slices.Clone(b)
+			v := binary.LittleEndian.Uint32(b[r.Off:])
+			binary.LittleEndian.PutUint32(b[r.Off:], v&^r.Mask)
+			break
+		}
+	}
+	return b
 }
 
 // usersSig hashes who refers to an atom; pos 1 with the place in the user, 2 with

@@ -145,12 +145,15 @@ func FromFile(f *File) *Builder {
 	for i := 1; i < len(f.Sections); i++ {
 		s, r := &f.Sections[i], &b.secs[i]
 		r.BuildSection = BuildSection{
-			Name: s.Name, Data: s.Data, Size: s.Size, Addr: s.Addr, Addralign: s.Addralign, Entsize: s.Entsize,
+			Name: s.Name, Data: s.Data, Addr: s.Addr, Addralign: s.Addralign, Entsize: s.Entsize,
 			Type: s.Type, Flags: s.Flags, Link: SecID(s.Link), Info: s.Info,
 		}
 		r.hint, r.rela, r.flags = s.NameOff, s.Rela, recLoaded
-		if generated(&r.BuildSection, f.Symtab) {
-			r.Data, r.Size = nil, 0
+		switch {
+		case s.Type == elf.SHT_NOBITS || s.Type == elf.SHT_NULL:
+			r.Size = s.Size
+		case generated(&r.BuildSection, f.Symtab):
+			r.Data = nil
 		}
 	}
 	for i := 1; i < len(f.Symbols); i++ {

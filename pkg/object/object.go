@@ -43,6 +43,7 @@ const (
 	symSize  = 24
 	relaSize = 24
 	relSize  = 16
+	chdrSize = 24 // Elf64_Chdr, at the start of compressed contents
 )
 
 // Relocation sections that the reader refuses rather than pass over.
@@ -50,6 +51,8 @@ const (
 	shtRelr elf.SectionType = 19
 	shtCrel elf.SectionType = 0x40000014
 )
+
+var le = binary.LittleEndian
 
 // Header is the ELF header's own fields.
 type Header struct {
@@ -76,7 +79,7 @@ type Section struct {
 	Link      uint32
 	Info      uint32
 	NameOff   uint32 // sh_name
-	Rela      SecID  // the first SHT_RELA section without SHF_RELA_LIVEPATCH that applies to this one; 0 none
+	Rela      SecID  // the SHT_RELA section without SHF_RELA_LIVEPATCH that applies to this one; 0 none
 	Group     uint32 // 1 + index into File.Groups of the group that this section is a member of; 0 none
 	order     uint32 // SHT_RELA: 1 + start in File.order when the entries are not sorted by offset
 }
@@ -86,6 +89,18 @@ func (s *Section) Alloc() bool { return s.Flags&elf.SHF_ALLOC != 0 }
 
 // Exec reports whether the section holds instructions.
 func (s *Section) Exec() bool { return s.Flags&elf.SHF_EXECINSTR != 0 }
+
+// inflated gives the size of the contents that relocations count in: those of
+// a compressed section apply to what it inflates to (gABI, "Section Compression").
+// The compression header says how much that is; nothing checks that it is true.
+func (s *Section) inflated() uint64 { return inflated(s.Flags, s.Data, s.Size) }
+
+func inflated(flags elf.SectionFlag, data []byte, size uint64) uint64 {
+	if flags&elf.SHF_COMPRESSED != 0 && len(data) >= chdrSize {
+		return le.Uint64(data[8:])
+	}
+	return size
+}
 
 // Strings reports whether the section holds mergeable NUL-terminated strings of sh_entsize wide characters.
 func (s *Section) Strings() bool {
@@ -136,12 +151,12 @@ func (r Relocs) Sorted() bool { return r.order == nil }
 // File gives the i-th entry in the order of the file.
 func (r Relocs) File(i int) Reloc {
 	b := r.raw[i*relaSize : i*relaSize+relaSize : i*relaSize+relaSize]
-	info := binary.LittleEndian.Uint64(b[8:])
+	info := le.Uint64(b[8:])
 	return Reloc{
-		Off:    binary.LittleEndian.Uint64(b),
+		Off:    le.Uint64(b),
 		Sym:    SymID(info >> 32),
 		Type:   elf.R_X86_64(uint32(info)),
-		Addend: int64(binary.LittleEndian.Uint64(b[16:])),
+		Addend: int64(le.Uint64(b[16:])),
 	}
 }
 
@@ -166,7 +181,7 @@ func (r Relocs) Off(i int) uint64 {
 	if r.order != nil {
 		i = int(r.order[i])
 	}
-	return binary.LittleEndian.Uint64(r.raw[i*relaSize:])
+	return le.Uint64(r.raw[i*relaSize:])
 }
 
 // Range gives lo and hi such that the entries At(lo) to At(hi-1) are those with from <= Off < to.
@@ -206,13 +221,14 @@ type File struct {
 	order    []uint32 // permutations of the unsorted relocation sections, one after the other
 }
 
-// Relocs gives the entries of the SHT_RELA section rela; empty when it is not one.
+// Relocs gives the entries of the SHT_RELA section rela; empty when it is not
+// one, and in ET_EXEC and ET_DYN files, whose relocations Parse does not check.
 func (f *File) Relocs(rela SecID) Relocs {
-	if rela == 0 || uint64(rela) >= uint64(len(f.Sections)) {
+	if uint64(rela) >= uint64(len(f.Sections)) {
 		return Relocs{}
 	}
 	s := &f.Sections[rela]
-	if s.Type != elf.SHT_RELA {
+	if s.Type != elf.SHT_RELA || f.Header.Type != elf.ET_REL {
 		return Relocs{}
 	}
 	r := Relocs{raw: s.Data}
@@ -223,7 +239,7 @@ func (f *File) Relocs(rela SecID) Relocs {
 	return r
 }
 
-// RelocsOf gives the relocations that apply to section sec.
+// RelocsOf gives the relocations that apply to section sec, without those of SHF_RELA_LIVEPATCH sections.
 func (f *File) RelocsOf(sec SecID) Relocs { return f.Relocs(f.Sections[sec].Rela) }
 
 // SymName gives the name of a symbol as people know it: a section symbol has its section's name.

@@ -3,7 +3,6 @@ package object
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,13 +22,24 @@ const (
 	defaultMaxSections = 8 << 20
 	defaultMaxSymbols  = 64 << 20
 	defaultMaxRelocs   = 256 << 20
+	maxName            = 64 << 10 // bytes of a section's or symbol's name with its NUL; the kernel takes 512
 	maxProblems        = 32 // diagnostics collected before Parse gives up
 )
 
 // Parse reads an ELF64 little-endian x86-64 file: ET_REL completely, ET_EXEC
-// and ET_DYN as far as sections and symbols go. The result aliases data. The
-// error is a *diag.Error with the codes elf-malformed, elf-unsupported or
-// elf-limit; it holds up to 32 problems.
+// and ET_DYN as far as sections and symbols go. The result aliases data and
+// takes memory in proportion to it, whatever its headers claim.
+//
+// Of an ET_REL file it asks what the gABI does: section 0 and symbol 0 are null,
+// sections do not overlap so far that they hold more than the file, local
+// symbols are the first sh_info ones, relocations lie within contents that are
+// there. It refuses what would otherwise be passed over in silence: relocations
+// in other forms than SHT_RELA (but for SHT_LLVM_CALL_GRAPH_PROFILE), and a
+// second SHT_RELA section for the same target unless it has SHF_RELA_LIVEPATCH.
+//
+// The error is a *diag.Error with the codes elf-malformed, elf-unsupported or
+// elf-limit; it holds up to 32 problems, each with the offset in a section, or in
+// the file when no section is named.
 func Parse(data []byte, opts Options) (*File, error) {
 	p := parser{f: &File{Name: opts.Name, Data: data}, opts: opts}
 	p.opts.MaxSections = orDefault(opts.MaxSections, defaultMaxSections)
@@ -92,7 +102,6 @@ func (p *parser) header() {
 		p.fail(diag.ElfUnsupported, -1, elf.EI_CLASS, "not ELF64 little-endian")
 		return
 	}
-	le := binary.LittleEndian
 	h := &p.f.Header
 	h.OSABI, h.ABIVersion = elf.OSABI(b[elf.EI_OSABI]), b[elf.EI_ABIVERSION]
 	h.Type = elf.Type(le.Uint16(b[16:]))
@@ -155,11 +164,20 @@ func (p *parser) header() {
 	h.Shstrndx = SecID(p.le.shstrndx)
 }
 
+// compressible reports whether SHF_COMPRESSED makes sense: contents that are read here must be there as they are.
+func compressible(t elf.SectionType) bool {
+	switch t {
+	case elf.SHT_NULL, elf.SHT_NOBITS, elf.SHT_SYMTAB, elf.SHT_DYNSYM, elf.SHT_STRTAB, elf.SHT_SYMTAB_SHNDX, elf.SHT_RELA, elf.SHT_REL, elf.SHT_GROUP:
+		return false
+	}
+	return true
+}
+
 // within reports whether [off, off+size) lies in [0, n), without overflow.
 func within(off, size, n uint64) bool { return off <= n && size <= n-off }
 
 func (p *parser) sections() {
-	f, b, le := p.f, p.f.Data, binary.LittleEndian
+	f, b := p.f, p.f.Data
 	n := int(p.le.shnum)
 	hdr := b[p.le.shoff : p.le.shoff+uint64(n)*shdrSize]
 	f.Sections = make([]Section, n)
@@ -219,6 +237,14 @@ func (p *parser) sections() {
 		if rel && s.Flags&elf.SHF_INFO_LINK != 0 && uint64(s.Info) >= uint64(n) {
 			p.fail(diag.ElfMalformed, i, 0, "sh_info %d is not one of %d sections", s.Info, n)
 		}
+		if s.Flags&elf.SHF_COMPRESSED != 0 {
+			switch {
+			case !compressible(s.Type):
+				p.fail(diag.ElfUnsupported, i, 0, "a compressed section of type %v", s.Type)
+			case len(s.Data) < chdrSize:
+				p.fail(diag.ElfMalformed, i, 0, "a compressed section of 0x%x bytes", s.Size)
+			}
+		}
 		if rel && s.Flags&(elf.SHF_COMPRESSED|elf.SHF_ALLOC) == elf.SHF_COMPRESSED|elf.SHF_ALLOC {
 			p.fail(diag.ElfMalformed, i, 0, "a compressed section that occupies memory")
 		}
@@ -252,6 +278,9 @@ func cstring(table string, off uint32) (string, bool) {
 		return "", off == 0
 	}
 	s := table[off:]
+	if len(s) > maxName {
+		s = s[:maxName] // many symbols may share one long name, each of which would be looked through
+	}
 	n := strings.IndexByte(s, 0)
 	if n < 0 {
 		return "", false
@@ -260,7 +289,7 @@ func cstring(table string, off uint32) (string, bool) {
 }
 
 func (p *parser) symbols() {
-	f, le := p.f, binary.LittleEndian
+	f := p.f
 	var symtab, shndxSec SecID
 	for i := range f.Sections {
 		switch t := f.Sections[i].Type; {
@@ -371,7 +400,7 @@ func (p *parser) symbolOrder(symtab SecID) {
 }
 
 func (p *parser) relocs() {
-	f, le := p.f, binary.LittleEndian
+	f := p.f
 	if f.Header.Type != elf.ET_REL {
 		return
 	}
@@ -425,7 +454,7 @@ func (p *parser) relocs() {
 			p.fail(diag.ElfMalformed, i, 0, "relocations for %s, which has no contents", p.secName(int(s.Info)))
 			continue
 		}
-		limit := target.Size
+		limit := target.inflated()
 		prev, sorted := uint64(0), true
 		for j := 0; j < n && len(p.diags) < maxProblems; j++ {
 			b := s.Data[j*size : j*size+16 : j*size+16]
@@ -479,7 +508,7 @@ func cmpU64(a, b uint64) int {
 }
 
 func (p *parser) groups() {
-	f, le := p.f, binary.LittleEndian
+	f := p.f
 	if f.Header.Type != elf.ET_REL {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -14,8 +15,6 @@ import (
 // steps rely on: which sections are tables, the sections' indices, the symbols'
 // indices, where names are in the string tables, sizes and file offsets. Then
 // the one output buffer is made and everything is written to its place.
-
-var le = binary.LittleEndian
 
 const (
 	maxAddralign  = 1 << 40 // of sh_addralign; larger ones serve no purpose but overflow
@@ -173,6 +172,9 @@ func (w *writer) checkSection(id SecID, s *secRec) {
 	}
 	if s.Flags&(elf.SHF_COMPRESSED|elf.SHF_ALLOC) == elf.SHF_COMPRESSED|elf.SHF_ALLOC {
 		w.fail(w.sec(id), "a compressed section that occupies memory")
+	}
+	if s.Flags&elf.SHF_COMPRESSED != 0 && (!compressible(s.Type) || len(s.Data) < chdrSize) {
+		w.fail(w.sec(id), "a compressed section of type %v and 0x%x bytes", s.Type, len(s.Data))
 	}
 	reloc := s.Type == elf.SHT_RELA || s.Type == elf.SHT_REL
 	if (reloc || s.Flags&elf.SHF_INFO_LINK != 0) && (s.Info != 0 || reloc) && !generated(&s.BuildSection, 0) && s.Type != elf.SHT_GROUP && !w.live(SecID(s.Info)) {
@@ -586,18 +588,11 @@ func (w *writer) renumbered() bool {
 // strtab makes a string table: base, as it was given, and then the names that base lacks.
 type strtab struct {
 	base  []byte
-	sep   bool // a NUL goes between base and extra
 	extra []byte
 	seen  map[string]uint32
 }
 
-func (t *strtab) size() uint64 {
-	n := uint64(len(t.base)) + uint64(len(t.extra))
-	if t.sep {
-		n++
-	}
-	return n
-}
+func (t *strtab) size() uint64 { return uint64(len(t.base)) + uint64(len(t.extra)) }
 
 // at reports whether name is the string at off of base.
 func (t *strtab) at(off uint32, name string) bool {
@@ -614,10 +609,8 @@ func (t *strtab) start(n int) {
 		return
 	}
 	t.seen = make(map[string]uint32, n)
-	if k := len(t.base); k == 0 {
+	if len(t.base) == 0 {
 		t.extra = []byte{0} // gABI, "String Table": the first byte is NUL
-	} else {
-		t.sep = t.base[k-1] != 0
 	}
 }
 
@@ -646,6 +639,11 @@ func (w *writer) names() {
 		t := &w.strs[0]
 		if b.secs[w.symstr].flags&recLoaded == 0 {
 			t.start(w.nsym)
+			n := len(t.extra)
+			for i := 1; i < w.nsym; i++ {
+				n += len(b.syms[w.handle(i)].Name) + 1
+			}
+			t.extra = slices.Grow(t.extra, n)
 		}
 		for i := 1; i < w.nsym; i++ {
 			s := &b.syms[w.handle(i)]
@@ -660,20 +658,29 @@ func (w *writer) names() {
 	if b.secs[w.secstr].flags&recLoaded == 0 {
 		t.start(len(w.secs))
 	}
-	// ".rela.text" ends in ".text": the names of relocation sections first, their targets' within them.
-	var buf []byte
+	// ".rela.text" ends in ".text": the names of the relocation sections that are
+	// made here come first, and their targets' are within them.
+	var made map[string]uint32 // by target
 	for i := range w.secs {
 		o := &w.secs[i]
 		if o.role != roleRela || b.secs[o.src].flags&recAuto == 0 {
 			continue
 		}
 		t.start(len(w.secs))
-		target := b.secs[b.secs[o.src].Info].Name
-		buf = append(append(buf[:0], ".rela"...), target...)
-		o.name = t.add(string(buf), 0)
-		if _, ok := t.seen[target]; !ok && target != "" {
-			t.seen[target] = o.name + 5
+		if made == nil {
+			made = make(map[string]uint32, len(w.secs))
 		}
+		target := b.secs[b.secs[o.src].Info].Name
+		off, ok := made[target]
+		if !ok {
+			off = uint32(t.size())
+			t.extra = append(append(append(t.extra, ".rela"...), target...), 0)
+			made[target] = off
+			if _, ok := t.seen[target]; !ok && target != "" {
+				t.seen[target] = off + 5
+			}
+		}
+		o.name = off
 	}
 	for i := 1; i < len(w.secs); i++ {
 		o := &w.secs[i]
@@ -734,7 +741,11 @@ func (w *writer) layout() {
 		}
 		if o.role != roleEmpty {
 			if o.size > limit || off > limit-o.size {
-				w.fail(w.sec(o.src), "the object is larger than 0x%x bytes", limit)
+				at := diag.Place{}
+				if o.src != 0 {
+					at = w.sec(o.src)
+				}
+				w.fail(at, "the object is larger than 0x%x bytes", limit)
 				return
 			}
 			off += o.size
@@ -856,11 +867,7 @@ func (w *writer) write() {
 		case roleStrings:
 			typ, align = elf.SHT_STRTAB, orFixed(fix, align, 1)
 			t := w.tableOf(o)
-			n := copy(data, t.base)
-			if t.sep {
-				n++
-			}
-			copy(data[n:], t.extra)
+			copy(data[copy(data, t.base):], t.extra)
 		case roleRela, roleRel:
 			link, info = w.symtabIdx, w.idx[s.Info]
 			align, entsize = orFixed(fix, align, 8), orFixed(fix, entsize, uint64(entSize(typ)))
@@ -936,7 +943,8 @@ func (w *writer) writeSymbols(data []byte) {
 
 func (w *writer) writeRelocs(data []byte, id SecID, s *secRec) {
 	size := entSize(s.Type)
-	limit := w.secs[w.idx[s.Info]].size
+	target := &w.b.secs[s.Info]
+	limit := inflated(target.Flags, target.Data, w.secs[w.idx[s.Info]].size)
 	copy(data, s.Data)
 	n := len(s.Data) / size
 	for j := 0; j < n && !w.full(); j++ {
