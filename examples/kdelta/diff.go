@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/kernel"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/pkg/report"
+)
+
+// Exit codes of kdelta diff; exitTrouble is the third.
+const (
+	diffSame      = 0
+	diffDifferent = 1
+)
+
+var diffCommand = &command{
+	name:  "diff",
+	args:  "[--json] [--all] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED",
+	short: "say which functions and data differ between two builds of an object",
+	long: `
+Compares two builds of one x86-64 ELF object and lists the functions and data
+that are changed, new or removed, or differ by line numbers only, with causes.
+
+Exit code 0: the same, or line numbers only. 1: different. 2: trouble; the
+verdict is missing or cannot be relied on, and the diagnostics say why.`,
+	run: runDiff,
+}
+
+// pins is the repeatable flag --pin.
+type pins []elfdiff.Pin
+
+func (p *pins) String() string { return "" }
+
+func (p *pins) Set(s string) error {
+	orig, patched, ok := strings.Cut(s, "=")
+	if !ok || orig == "" || patched == "" {
+		return fmt.Errorf("want ORIG=PATCHED, two symbol names")
+	}
+	*p = append(*p, elfdiff.Pin{Orig: orig, Patched: patched})
+	return nil
+}
+
+func runDiff(e *env, c *command, args []string) int {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	asJSON := fs.Bool("json", false, "write the document "+report.DiffSchema+" (kdelta schema prints its schema)")
+	all := fs.Bool("all", false, "list unchanged functions and data too")
+	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")
+	color := fs.Bool("color", false, "colour the text")
+	var opts elfdiff.Options
+	fs.Var((*pins)(&opts.Pins), "pin", "make two symbols a pair, by `ORIG=PATCHED`; may be repeated")
+	names, err := c.parse(e, fs, args, 2)
+	if err != nil {
+		return fail(err)
+	}
+	opts.NoLines = *noLines
+
+	text := report.TextOptions{Color: *color}
+	r, err := compare(context.Background(), names[0], names[1], &opts)
+	if err != nil {
+		ds := findings(err, codeStopped, "")
+		if *asJSON {
+			e.fault = report.WriteDiagnosticsJSON(e.out, ds)
+		}
+		_ = report.WriteDiagnosticsText(e.err, ds, text) // nobody is left to tell
+		return exitTrouble
+	}
+	r.All = *all
+	if *asJSON {
+		e.fault = r.WriteJSON(e.out)
+	} else {
+		e.fault = r.WriteText(e.out, text)
+	}
+	switch {
+	case diag.HasErrors(r.Delta.Diagnostics):
+		return exitTrouble
+	case !r.Delta.Same():
+		return diffDifferent
+	}
+	return diffSame
+}
+
+// compare makes the whole way from two files to a report.
+func compare(ctx context.Context, orig, patched string, opts *elfdiff.Options) (*report.Diff, error) {
+	rules := kernel.Rules()
+	names := [2]string{orig, patched}
+	var (
+		graphs [2]*elfdiff.Graph
+		errs   [2]error
+		wg     sync.WaitGroup
+	)
+	for i := range names {
+		wg.Go(func() { graphs[i], errs[i] = load(ctx, names[i], rules) })
+	}
+	wg.Wait()
+	var ds []diag.Diagnostic
+	for i, err := range errs {
+		if err != nil {
+			ds = append(ds, findings(err, codeStopped, names[i])...)
+		}
+	}
+	if err := diag.Refuse(ds); err != nil {
+		return nil, err
+	}
+	d, err := elfdiff.Diff(ctx, graphs[0], graphs[1], opts)
+	if err != nil {
+		return nil, err
+	}
+	input := func(g *elfdiff.Graph) report.Input {
+		return report.Input{Name: g.File.Name, Size: len(g.File.Data)}
+	}
+	return &report.Diff{Delta: d, Orig: input(graphs[0]), Patched: input(graphs[1]), Rules: rules.Version, NoLines: opts.NoLines}, nil
+}
+
+// load reads and analyzes one object.
+func load(ctx context.Context, name string, rules *elfdiff.Rules) (*elfdiff.Graph, error) {
+	data, err := readInput(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := object.Parse(data, object.Options{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return elfdiff.Analyze(ctx, f, rules)
+}

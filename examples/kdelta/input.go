@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+)
+
+// Codes of the command itself; the library opens no files.
+const (
+	codeFile    diag.Code = "file-unreadable"
+	codeStopped diag.Code = "stopped"
+)
+
+// maxInput bounds what is read of one input. A vmlinux.o with debug information stays below.
+const maxInput = 8 << 30
+
+// readInput reads a file whole. The error is a *diag.Error.
+func readInput(path string) ([]byte, error) { return readLimited(path, maxInput) }
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	data, err := read(path, limit)
+	if err == nil {
+		return data, nil
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err // the place says which file
+	}
+	d := diag.New(codeFile, diag.Place{File: path}, "cannot read: %v", err)
+	d.Remedy = "Give the path of a file that can be read."
+	return nil, &diag.Error{Diagnostics: []diag.Diagnostic{d}}
+}
+
+func read(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case fi.IsDir():
+		return nil, errors.New("is a directory")
+	case fi.Size() > limit:
+		return nil, fmt.Errorf("%d bytes, more than the limit of %d", fi.Size(), limit)
+	}
+	// Pipes and devices have no size: what they give is bounded as it comes.
+	var b bytes.Buffer
+	if fi.Mode().IsRegular() {
+		b.Grow(int(fi.Size()) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(f, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("more than the limit of %d bytes", limit)
+	}
+	return b.Bytes(), err
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/kdelta/kdelta/pkg/kernel"
+)
+
+var versionCommand = &command{
+	name:  "version",
+	short: "print what this binary was built from",
+	long:  "Prints the module's version, the commit where it is known, the Go version and the version of the rules.",
+	run: func(e *env, c *command, args []string) int {
+		if _, err := c.parse(e, flag.NewFlagSet(c.name, flag.ContinueOnError), args, 0); err != nil {
+			return fail(err)
+		}
+		version, commit, goVersion := "unknown", "", ""
+		if bi, ok := debug.ReadBuildInfo(); ok {
+			goVersion = " " + bi.GoVersion
+			if bi.Main.Version != "" {
+				version = bi.Main.Version
+			}
+			for _, s := range bi.Settings {
+				switch {
+				case s.Key == "vcs.revision":
+					commit = " " + s.Value + commit
+				case s.Key == "vcs.modified" && s.Value == "true":
+					commit += " modified"
+				}
+			}
+		}
+		fmt.Fprintf(e.out, "kdelta %s%s%s rules %s\n", version, commit, goVersion, kernel.Rules().Version)
+		return 0
+	},
+}
