@@ -50,6 +50,9 @@ type comparer struct {
 	index  map[uint64]nodeID
 	queue  []nodeID // nodes not yet looked at
 	ea, eb []Edge
+	pads   int // uses of the relaxation "padding"
+	moves  int // uses of the relaxation "text-move"
+	empty  int // uses of the relaxation "empty-replacement", on both sides
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {
@@ -163,12 +166,18 @@ func (k *comparer) local(n nodeID) {
 	x, y := k.nodes[n].x, k.nodes[n].y
 	ax, ay := &k.a.Atoms[x], &k.b.Atoms[y]
 	if ax.Kind == AtomPad && ay.Kind == AtomPad {
-		return // relaxation "padding": NOPs, int3 and zeros may differ
+		if !bytes.Equal(k.a.Bytes(x), k.b.Bytes(y)) {
+			k.pads++ // relaxation "padding": NOPs, int3 and zeros may differ
+		}
+		return
 	}
 	sx, sy := &k.a.File.Sections[ax.Sec], &k.b.File.Sections[ay.Sec]
 	if sx.Type != sy.Type || (sx.Flags^sy.Flags)&(elf.SHF_WRITE|elf.SHF_EXECINSTR|elf.SHF_ALLOC|elf.SHF_TLS) != 0 || k.a.class(x) != k.b.class(y) {
 		k.fail(n, Cause{Kind: CauseSection, Orig: sx.Name, Patched: sy.Name})
 		return
+	}
+	if ax.Kind == AtomFunc && sx.Name != sy.Name && ax.Flag&FlagCold == 0 && subsection(sx.Name) != subsection(sy.Name) {
+		k.moves++
 	}
 	if ax.Kind == AtomObject && sx.Addralign != sy.Addralign && k.a.alone(ax.Sec) && k.b.alone(ay.Sec) {
 		k.fail(n, Cause{Kind: CauseAlign, Orig: dec(sx.Addralign), Patched: dec(sy.Addralign)})
@@ -225,6 +234,16 @@ func (g *Graph) class(a AtomID) string {
 		return rest
 	}
 	return name
+}
+
+// subsection gives the part of a code section's name that the compiler chooses by how often it runs.
+func subsection(name string) string {
+	for _, p := range [...]string{".text.unlikely", ".text.hot", ".text.startup", ".text.exit", ".text.split"} {
+		if strings.HasPrefix(name, p) {
+			return p
+		}
+	}
+	return ".text"
 }
 
 // classPrefixes are the sections that compilers split by symbol, longest first.
@@ -303,7 +322,7 @@ func weakCause(x, y *object.Symbol) (Cause, bool) {
 // edges compares two lists of references pairwise, by place, type and target.
 func (k *comparer) edges(n nodeID, ax, ay *Atom, ea, eb []Edge) {
 	for i := range ea {
-		if i >= len(eb) || ea[i].Off-ax.Off != eb[i].Off-ay.Off || ea[i].Kind != eb[i].Kind || ea[i].Type != eb[i].Type {
+		if i >= len(eb) || ea[i].Off-ax.Off != eb[i].Off-ay.Off || ea[i].Kind != eb[i].Kind || !k.sameType(&ea[i], &eb[i]) {
 			c := Cause{Kind: CauseRelocType, Off: ea[i].Off - ax.Off, Orig: k.a.EdgeText(&ea[i])}
 			if i < len(eb) {
 				c.Patched = k.b.EdgeText(&eb[i])
@@ -317,6 +336,18 @@ func (k *comparer) edges(n nodeID, ax, ay *Atom, ea, eb []Edge) {
 		e := &eb[len(ea)]
 		k.fail(n, Cause{Kind: CauseRelocType, Off: e.Off - ay.Off, Patched: k.b.EdgeText(e)})
 	}
+}
+
+// sameType compares relocation types. R_X86_64_PLT32 against code that is defined
+// here is R_X86_64_PC32 (psABI 4.4.1): compilers choose by the symbol's binding.
+func (k *comparer) sameType(ea, eb *Edge) bool {
+	if ea.Type == eb.Type {
+		return true
+	}
+	call := func(g *Graph, e *Edge) bool {
+		return (e.Type == elf.R_X86_64_PC32 || e.Type == elf.R_X86_64_PLT32) && e.Sec != 0 && g.File.Sections[e.Sec].Exec()
+	}
+	return call(k.a, ea) && call(k.b, eb)
 }
 
 // target compares where two references lead. Off is the place in the node, for causes.
@@ -386,13 +417,15 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		k.depend(n, k.node(tx.Atom, ty.Atom), off)
 		return
 	case k.c.ab[tx.Atom] == ty.Atom:
-		// A place inside another function means something only while that function is as it was.
-		inside := ax.Kind.Code() && tx.Disp != 0 && ax.Unit != k.a.Atoms[k.nodes[n].x].Unit
+		// To code, a place inside another function means something only while that function is as it was. (Data that
+		// holds such a place is as it was; what became of the place is told of the function.)
+		src := &k.a.Atoms[k.nodes[n].x]
+		inside := ax.Kind.Code() && src.Kind.Code() && tx.Disp != 0 && ax.Unit != src.Unit
 		if k.c.conf[tx.Atom] == ConfTie && !k.a.readOnly(ax.Sec) {
 			k.fail(n, Cause{Kind: CauseAmbiguous, Off: off, Orig: k.a.Name(tx.Atom), Patched: k.b.Name(ty.Atom)})
 			return
 		}
-		if ax.Flag&FlagContent != 0 || ax.Kind == AtomAnon || inside {
+		if ax.Flag&FlagContent != 0 || ax.Kind == AtomAnon || inside || ax.Kind == AtomCode && (ax.Unit == 0 || ax.Flag&FlagBody != 0) {
 			k.depend(n, k.node(tx.Atom, ty.Atom), off)
 		}
 		return
@@ -502,16 +535,20 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 	k.instructions(n, ax, ay, dx, dy, ea, eb)
 }
 
-// sameLayout reports whether two sections have the same bytes, and pairs of atoms at the same places.
+// sameLayout reports whether two sections have pairs of atoms at the same places,
+// with the same bytes where they have no name: then equal displacements lead to the same thing.
 func (k *comparer) sameLayout(sx, sy object.SecID) bool {
 	lx, hx := k.a.atomsOf(sx)
 	ly, hy := k.b.atomsOf(sy)
-	if hx-lx != hy-ly || !bytes.Equal(k.a.File.Sections[sx].Data, k.b.File.Sections[sy].Data) {
+	if hx-lx != hy-ly {
 		return false
 	}
 	for i := range hx - lx {
 		x, y := &k.a.Atoms[lx+i], &k.b.Atoms[ly+i]
 		if x.Off != y.Off || x.Size != y.Size || x.Kind != y.Kind || x.Kind != AtomPad && k.c.ab[lx+i] != ly+i {
+			return false
+		}
+		if x.Kind != AtomFunc && x.Kind != AtomObject && !bytes.Equal(k.a.Bytes(lx+i), k.b.Bytes(ly+i)) {
 			return false
 		}
 	}
@@ -665,26 +702,27 @@ func (k *comparer) entry(n nodeID, ax, ay *Atom) {
 		if row.Line != NoField {
 			lo, hi = row.Line, row.Line+row.LineSize
 		}
-		cause := Cause{Kind: CauseTable, Off: ax.Off, Orig: hexBytes(dx, 0), Patched: hexBytes(dy, 0), Detail: row.Section}
+		cause := Cause{Kind: CauseTable, Orig: hexBytes(dx, 0), Patched: hexBytes(dy, 0)}
 		if k.opts.NoLines || hi == 0 || !bytes.Equal(dx[:lo], dy[:lo]) || !bytes.Equal(dx[hi:], dy[hi:]) {
 			k.fail(n, cause)
 			return
 		}
-		cause.Kind = CauseLine
+		cause.Kind, cause.Off = CauseLine, uint64(lo)
 		cause.Orig, cause.Patched = dec(leUint(dx[lo:hi])), dec(leUint(dy[lo:hi]))
 		k.nodes[n].lines = true
 		k.nodes[n].causes = append(k.nodes[n].causes, cause)
 	}
-	k.edges(n, ax, ay, k.a.effective(k.nodes[n].x, k.ea), k.b.effective(k.nodes[n].y, k.eb))
+	k.edges(n, ax, ay, k.effective(k.a, k.nodes[n].x, k.ea), k.effective(k.b, k.nodes[n].y, k.eb))
 }
 
 // effective leaves out the reference to replacement code of no length: it leads
-// wherever the next body happens to be.
-func (g *Graph) effective(entry AtomID, edges []Edge) []Edge {
+// wherever the next body happens to be (relaxation "empty-replacement").
+func (k *comparer) effective(g *Graph, entry AtomID, edges []Edge) []Edge {
 	at := &g.Atoms[entry]
 	row := &g.Rules.Tables[at.Row-1]
 	if row.Body == NoField || g.Bytes(entry)[row.BodyLen] != 0 {
 		return edges
 	}
+	k.empty++
 	return slices.DeleteFunc(edges, func(e Edge) bool { return e.Off-at.Off == uint64(row.Body) })
 }

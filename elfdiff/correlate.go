@@ -132,7 +132,10 @@ func (c *correlation) pairFiles() {
 		}
 	}
 	// A local name that one scope of a file name holds on either side is a vote for the pair.
-	type key struct{ file, local string }
+	type key struct {
+		file, local string
+		content     uint64 // 0: the name alone votes
+	}
 	type holders struct{ a, b uint32 } // scope + 1; 1<<32-1 when several
 	const several = ^uint32(0)
 	votes := make(map[key]holders)
@@ -143,13 +146,16 @@ func (c *correlation) pairFiles() {
 			if s == 0 || !amb[s] || g.File.Symbols[i].Sec == 0 || g.File.Symbols[i].Name == "" || g.File.Symbols[i].Type() == elf.STT_SECTION {
 				continue
 			}
-			k := key{g.File.Symbols[g.Files[s-1]].Name, symbols.Key(g.File.Symbols[i].Name)}
-			h, ok := votes[k]
-			if !ok {
-				keys = append(keys, k)
+			k := key{file: g.File.Symbols[g.Files[s-1]].Name, local: symbols.Key(g.File.Symbols[i].Name)}
+			for _, content := range [2]uint64{0, bodyHash(g, g.symAtom[i])} {
+				k.content = content
+				h, ok := votes[k]
+				if !ok {
+					keys = append(keys, k)
+				}
+				set(&h, s)
+				votes[k] = h
 			}
-			set(&h, s)
-			votes[k] = h
 		}
 	}
 	merge := func(f *uint32, s uint32) {
@@ -189,6 +195,15 @@ func (c *correlation) pairFiles() {
 			}
 		}
 	}
+}
+
+// bodyHash hashes the bytes of an atom, never to 0.
+func bodyHash(g *Graph, a AtomID) uint64 {
+	var h hasher
+	if a != 0 {
+		h.bytes(g.Bytes(a))
+	}
+	return uint64(h) | 1
 }
 
 // pin pairs what the caller named.

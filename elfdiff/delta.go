@@ -72,8 +72,8 @@ func (c CauseKind) MarshalText() ([]byte, error) { return []byte(c.String()), ni
 // Cause is one reason for a verdict.
 type Cause struct {
 	Kind    CauseKind
-	Member  string // the part of the unit, when it is not the body
-	Off     uint64 // from the start of the part
+	Member  string // the part of the unit, when it is not the body; for table entries the table's section
+	Off     uint64 // from the start of the part, or of the table
 	Orig    string // what the original has there, as text for people
 	Patched string
 	Detail  string // callee, table or inlined function
@@ -88,7 +88,7 @@ type Function struct {
 	File        string // source file, by its FILE symbol; empty for globals
 	Status      Status
 	Confidence  Confidence
-	Causes      []Cause
+	Causes      []Cause // those of the body first, then of other parts, then of table entries
 	Section     string
 	OrigSize    uint64 // bytes of code, all parts
 	PatchedSize uint64
@@ -128,16 +128,34 @@ type Bytes struct {
 
 // Delta is what differs between two objects. It holds no reference to them.
 type Delta struct {
-	Functions   []Function // in the order of the patched object; removed ones last
-	Data        []Datum
+	Rules       string     // the version of the rules that both objects were analyzed with
+	Functions   []Function // by name, then source file
+	Data        []Datum    // by name, then source file
 	Diagnostics []diag.Diagnostic
 	Orig        Bytes
 	Patched     Bytes
+	Excluded    []Excluded   // what was not compared, by section
+	Relaxations []Relaxation // what may differ and still count as equal
 
 	// Pairs, by AtomID of the patched graph: the original's atom, 0 for new ones.
 	OrigOf []AtomID
 	// AtomStatus, by AtomID of the patched graph.
 	AtomStatus []Status
+}
+
+// Excluded is a section that the rules took out of the comparison.
+type Excluded struct {
+	Section string
+	Reason  string
+	Orig    uint64 // bytes
+	Patched uint64
+}
+
+// Relaxation is a difference that counts as equality.
+type Relaxation struct {
+	Name    string // "line", "padding", "text-move", "empty-replacement"
+	Enabled bool
+	Uses    int
 }
 
 // Options of a Diff. The zero value is useful.

@@ -35,13 +35,14 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 	if err := k.run(ctx); err != nil {
 		return nil, err
 	}
-	d := &Delta{OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
+	d := &Delta{Rules: orig.Rules.Version, OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
 	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus}
 	v.functions()
 	v.data()
 	v.commons()
 	v.anonymous()
 	d.Orig, d.Patched = account(orig, v.sa), account(patched, v.sb)
+	v.told()
 	v.names()
 	d.Diagnostics = slices.Concat(orig.Diags, patched.Diags, c.diags)
 	diag.Sort(d.Diagnostics)
@@ -283,23 +284,27 @@ func (v *verdicts) unitEntries(o, u UnitID, add func(Status, []Cause, string)) {
 		}
 	}
 	for _, s := range slices.Sorted(maps.Keys(na)) {
-		add(Changed, []Cause{{Kind: CauseTable, Detail: s, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, "")
+		add(Changed, []Cause{{Kind: CauseTable, Orig: strconv.Itoa(na[s]) + " entries", Patched: strconv.Itoa(nb[s]) + " entries"}}, s)
 	}
 	for _, e := range v.b.Units[u].Entries {
 		x := v.c.ba[e]
 		if x == 0 {
-			add(Changed, []Cause{{Kind: CauseTable, Detail: v.b.Name(e), Patched: hexBytes(v.b.Bytes(e), 0)}}, "")
+			add(Changed, []Cause{{Kind: CauseTable, Off: v.b.Atoms[e].Off, Patched: hexBytes(v.b.Bytes(e), 0)}}, v.b.Name(e))
 			continue
 		}
 		st, causes := v.nodeStatus(x, e)
 		if st == LineOnly {
 			st = Unchanged // the line is in the table, not in the function; the cause stays visible
 		}
-		add(st, causes, "")
+		causes = slices.Clone(causes)
+		for i := range causes {
+			causes[i].Off += v.b.Atoms[e].Off
+		}
+		add(st, causes, v.b.Name(e))
 	}
 	for _, e := range v.a.Units[o].Entries {
 		if v.c.ab[e] == 0 {
-			add(Changed, []Cause{{Kind: CauseTable, Detail: v.a.Name(e), Orig: hexBytes(v.a.Bytes(e), 0)}}, "")
+			add(Changed, []Cause{{Kind: CauseTable, Off: v.a.Atoms[e].Off, Orig: hexBytes(v.a.Bytes(e), 0)}}, v.a.Name(e))
 		}
 	}
 }
@@ -448,8 +453,10 @@ func (v *verdicts) anonymous() {
 func (g *Graph) listed(a AtomID) bool {
 	at := &g.Atoms[a]
 	switch at.Kind {
-	case AtomString, AtomConst, AtomPad:
+	case AtomPad:
 		return false
+	case AtomString, AtomConst:
+		return len(g.users(a)) == 0
 	case AtomEntry:
 		return at.Unit == 0
 	case AtomAnon:
@@ -466,7 +473,8 @@ func (v *verdicts) holes() {
 	find := func(g *Graph, st []Status) {
 		for i := 1; i < len(g.Atoms); i++ {
 			at := &g.Atoms[i]
-			if at.Kind == AtomAnon && st[i] == 0 && at.Size < g.File.Sections[at.Sec].Addralign && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(g.users(AtomID(i))) == 0 {
+			small := at.Kind == AtomAnon && at.Size < g.File.Sections[at.Sec].Addralign || at.Kind == AtomString
+			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(g.users(AtomID(i))) == 0 {
 				st[i] = Padding
 			}
 		}
@@ -498,6 +506,44 @@ func (v *verdicts) strings() {
 	}
 	mark(v.a, v.sa, pb)
 	mark(v.b, v.sb, pa)
+}
+
+// told says what was not compared, and which relaxations were used how often.
+func (v *verdicts) told() {
+	at := make(map[[2]string]int)
+	add := func(g *Graph, f func(*Excluded, uint64)) {
+		for sec, reason := range g.excluded {
+			if reason == "" {
+				continue
+			}
+			s := &g.File.Sections[sec]
+			k := [2]string{s.Name, reason}
+			i, ok := at[k]
+			if !ok {
+				i = len(v.d.Excluded)
+				at[k] = i
+				v.d.Excluded = append(v.d.Excluded, Excluded{Section: s.Name, Reason: reason})
+			}
+			f(&v.d.Excluded[i], s.Size)
+		}
+	}
+	add(v.a, func(e *Excluded, n uint64) { e.Orig += n })
+	add(v.b, func(e *Excluded, n uint64) { e.Patched += n })
+	slices.SortFunc(v.d.Excluded, func(x, y Excluded) int { return cmp.Compare(x.Section, y.Section) })
+	lines := 0
+	for i := range v.k.nodes {
+		for _, c := range v.k.nodes[i].causes {
+			if c.Kind == CauseLine {
+				lines++
+			}
+		}
+	}
+	v.d.Relaxations = []Relaxation{
+		{Name: "line", Enabled: !v.k.opts.NoLines, Uses: lines},
+		{Name: "padding", Enabled: true, Uses: v.k.pads},
+		{Name: "text-move", Enabled: true, Uses: v.k.moves},
+		{Name: "empty-replacement", Enabled: true, Uses: v.k.empty / 2},
+	}
 }
 
 // names gives readers, demangled names and ids, and puts the lists in an order that does not depend on the files' order.

@@ -559,27 +559,42 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 	li := 0
 	// Code in a section without functions (.altinstr_aux, .fixup) consists of snippets that end where control
 	// leaves for good; each is an atom, since nothing runs from one into the next.
+	byLabel := slices.ContainsFunc(g.Rules.Labels, func(p string) bool { return matchSection(p, s.Name) })
 	nameless := !slices.ContainsFunc(ext, func(e extent) bool { return e.sym != 0 })
 	gap := func(end uint64) {
 		// A gap that begins with labels but no size is named by the first of them (asm without .size);
 		// what lies before the first label stays anonymous.
 		for pos < end {
-			for li < len(labels) && (f.Symbols[labels[li]].Value < pos || !g.namesTarget(labels[li])) {
-				li++ // assembler-local labels name nothing
+			for li < len(labels) && f.Symbols[labels[li]].Value < pos {
+				li++
+			}
+			first := li // the first label in the gap that names anything
+			for first < len(labels) && f.Symbols[labels[first]].Value < end && !g.namesTarget(labels[first]) {
+				first++
 			}
 			a := Atom{Sec: sec, Off: pos, Size: end - pos, Kind: AtomAnon}
 			if s.Exec() {
 				a.Kind = AtomCode
 			}
-			if li < len(labels) && f.Symbols[labels[li]].Value < end {
-				v := f.Symbols[labels[li]].Value
+			if first < len(labels) && f.Symbols[labels[first]].Value < end {
+				v := f.Symbols[labels[first]].Value
 				if v == pos {
-					a.Sym = g.pickName(labels, li)
+					a.Sym = g.pickName(labels, first)
 					a.Kind = g.kindOf(sec, a.Sym)
 				} else if s.Exec() {
 					a.Size = v - pos // padding or glued code in front of an unsized function
+				} else if byLabel {
+					a.Size = v - pos
 				} else {
 					a.Sym = 0 // data: one anonymous atom, never cut at labels (G1)
+				}
+				if next := first + 1; byLabel && v == pos {
+					for next < len(labels) && f.Symbols[labels[next]].Value == v {
+						next++
+					}
+					if next < len(labels) && f.Symbols[labels[next]].Value < end {
+						a.Size = f.Symbols[labels[next]].Value - pos
+					}
 				}
 			}
 			if a.Kind == AtomCode && x86.IsPadding(s.Data[a.Off:a.Off+a.Size]) && !g.relocated(sec, a.Off, a.Off+a.Size) {
@@ -603,7 +618,9 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 			for li < len(labels) && f.Symbols[labels[li]].Value < e.off {
 				li++
 			}
-			a.Sym = g.pickName(labels, li)
+			if f.Symbols[labels[li]].Value == e.off {
+				a.Sym = g.pickName(labels, li)
+			}
 			a.Kind = g.kindOf(sec, a.Sym)
 			if a.Kind == AtomObject && !g.namesTarget(a.Sym) {
 				// Data under an assembler-local label has an extent, but no name.

@@ -60,11 +60,11 @@ type prover struct {
 // loaded with an address in the straight piece of code before it; -1 when not, or not known.
 type call struct {
 	off, end int
-	start    int // of the straight piece
-	def      [len(argRegs)]int
+	start    int     // of the straight piece
+	def      [16]int // by register
 }
 
-var noDefs = [len(argRegs)]int{-1, -1, -1, -1, -1, -1}
+var noDefs = [16]int{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
 
 func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
 	p := &prover{g: g, id: id, at: &g.Atoms[id], code: g.Bytes(id), edges: slices.Clone(edges)}
@@ -85,13 +85,21 @@ func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
 			continue
 		}
 		mask, known := in.Writes(b)
-		for i, reg := range argRegs {
-			switch {
+		from, to, copied := copies(in)
+		value := -1
+		if copied {
+			value = c.def[from]
+		}
+		for i := range c.def {
+			switch reg := x86.Reg(i); {
 			case loadsAddress(in, b, reg):
 				c.def[i] = w.Off
 			case !known || mask.Has(reg):
 				c.def[i] = -1
 			}
+		}
+		if copied {
+			c.def[to] = value
 		}
 	}
 	p.bad = w.Err != nil
@@ -219,7 +227,7 @@ func (p *prover) argument(c *call, n int, d immDiff) (*Edge, bool) {
 	if n < 1 || n > len(argRegs) {
 		return nil, false
 	}
-	def := c.def[n-1]
+	def := c.def[argRegs[n-1]]
 	if def < c.start || p.entered(def+1, c.end) {
 		return nil, false
 	}
@@ -291,6 +299,23 @@ func (g *Graph) stringRef(a AtomID, field int) (string, bool) {
 	return g.stringAt(t)
 }
 
+// copies reports whether an instruction copies one whole register to another:
+// mov %from,%to of 64 bits, or of 32 bits, which is as good for an address that the
+// kernel's code model keeps in 32 bits with a known sign.
+func copies(in x86.Inst) (from, to x86.Reg, ok bool) {
+	if in.Map != x86.MapOne || in.Opcode != 0x89 && in.Opcode != 0x8b || in.ModRM>>6 != 3 || in.Prefix&^(x86.Rex|x86.RexW|x86.RexR|x86.RexB) != 0 {
+		return 0, 0, false
+	}
+	reg, rm := modReg(in), x86.Reg(in.ModRM&7)
+	if in.Prefix&x86.RexB != 0 {
+		rm += 8
+	}
+	if in.Opcode == 0x89 {
+		return reg, rm, true
+	}
+	return rm, reg, true
+}
+
 // loadsAddress reports whether an instruction puts a relocated address into a register: lea disp(%rip),%reg or mov $imm32,%reg.
 func loadsAddress(in x86.Inst, b []byte, reg x86.Reg) bool {
 	if in.Map == x86.MapOne && in.Opcode == 0x8d && in.RIPRelative() {
@@ -343,6 +368,9 @@ func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
 		return false
 	}
 	if mod == 3 {
+		if (op == 0x80 || op == 0xc6) && in.Prefix&x86.Rex == 0 && rm >= 4 {
+			return x86.Reg(rm-4) != reg // ah, ch, dh, bh
+		}
 		return ext(rm, x86.RexB) != reg
 	}
 	if rm == 4 {

@@ -11,6 +11,7 @@ type Rules struct {
 	LineArgs []LineArg
 	LineData []LineData
 	Ignore   []Ignored
+	Labels   []string // sections of records without sizes, each of which starts at a symbol
 
 	// For patches. Sections are named, or given by a prefix that ends in '*'.
 	Entry    []string  // callees whose call at a function's entry makes it replaceable

@@ -152,7 +152,14 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 				join(a, cur)
 			}
 		case AtomCode:
-			last = a
+			code, data := g.reaches(last, a)
+			if !code && data {
+				at.Kind = AtomAnon // constants between functions
+				continue
+			}
+			if cur == 0 || code {
+				last = a // else what it decodes to runs nowhere
+			}
 			if cur != 0 {
 				join(a, cur)
 			}
@@ -215,10 +222,41 @@ func (g *Graph) fallsInto(a AtomID) bool {
 	}
 	w := x86.Walker{Code: g.Bytes(a)}
 	var last x86.Inst
+	ended := 0 // behind the last instruction that control does not pass
 	for w.Next() {
 		last = w.Inst
+		if last.EndsFlow() || last.Flow == x86.FlowTrap {
+			ended = w.Off + int(last.Len)
+		}
 	}
-	return w.Err == nil && last.Len != 0 && last.FallsThrough() && last.Flow != x86.FlowCall && last.Flow != x86.FlowCallInd && last.Flow != x86.FlowTrap
+	if ended > 0 && x86.IsPadding(w.Code[ended:]) {
+		return false // an unsized function reaches up to the next symbol, alignment included
+	}
+	falls := w.Err == nil && last.Len != 0 && last.FallsThrough() && last.Flow != x86.FlowCall && last.Flow != x86.FlowCallInd && last.Flow != x86.FlowTrap
+	if falls {
+		_, falls = g.Edges(a, nil) // not when the decoder lost its step
+	}
+	return falls
+}
+
+// reaches reports whether the code of atom a runs or branches into atom b of its
+// section, and whether it refers to b as data.
+func (g *Graph) reaches(a, b AtomID) (code, data bool) {
+	if a == 0 {
+		return false, false
+	}
+	code = b == a+1 && g.fallsInto(a)
+	lo, hi := int64(g.Atoms[b].Off), int64(g.Atoms[b].Off+g.Atoms[b].Size)
+	w := x86.Walker{Code: g.Bytes(a)}
+	for w.Next() {
+		if _, _, v, ok := w.Inst.Rel(w.Bytes()); ok {
+			if t := int64(g.Atoms[a].Off) + int64(w.Off) + int64(w.Inst.Len) + v; t >= lo && t < hi {
+				code = code || w.Inst.IsBranch()
+				data = data || !w.Inst.IsBranch()
+			}
+		}
+	}
+	return code, data
 }
 
 // coldParts gives split-off parts to the unit of their parent: the function of

@@ -19,6 +19,7 @@ func Rules() *elfdiff.Rules {
 		LineArgs: lineArgs(),
 		LineData: lineData(),
 		Ignore:   ignored(),
+		Labels:   []string{".export_symbol"}, // licence, namespace, address (include/linux/export.h)
 		Entry:    []string{"__fentry__"},
 		Init:     freed(),
 		NoPatch:  noPatch(),
@@ -148,6 +149,7 @@ func lineData() []elfdiff.LineData {
 		// struct source_location of UBSAN records: file, line, column (lib/ubsan.h).
 		{Section: ".data..Lubsan_data*", File: 0, Off: 8, Mask: whole},
 		{Section: ".data.rel.local..Lubsan_data*", File: 0, Off: 8, Mask: whole},
+		{Section: ".data..L__unnamed_*", File: 0, Off: 8, Mask: whole},
 		// core::panic::Location: file, its length, line, column.
 		{Section: ".rodata..Lanon.*", Size: 24, File: 0, Off: 16, Mask: whole},
 		{Section: ".data.rel.ro..Lanon.*", Size: 24, File: 0, Off: 16, Mask: whole},
