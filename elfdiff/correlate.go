@@ -60,7 +60,8 @@ type correlation struct {
 	diags  []diag.Diagnostic
 }
 
-// Pin makes two pieces a pair, by the names of their symbols.
+// Pin makes two pieces a pair, by the names of their symbols. A local name that
+// several source files have is written with its FILE symbol before it: "core.c:state".
 type Pin struct{ Orig, Patched string }
 
 func correlate(a, b *Graph, pins []Pin) *correlation {
@@ -73,6 +74,7 @@ func correlate(a, b *Graph, pins []Pin) *correlation {
 	c.families()
 	c.members()
 	c.anonymous()
+	c.ties()
 	return c
 }
 
@@ -197,6 +199,24 @@ func (c *correlation) pairFiles() {
 	}
 }
 
+// ties says which pairs are one of several that are equally good.
+func (c *correlation) ties() {
+	n := 0
+	for x, conf := range c.conf {
+		if conf != ConfTie {
+			continue
+		}
+		if n++; n > maxDiags {
+			continue
+		}
+		at := &c.a.Atoms[x]
+		c.diags = append(c.diags, diag.New(diag.AmbiguousMatch, c.a.place(at.Sec, at.Off), "%s is paired with %s, but others match as well", c.a.Name(AtomID(x)), c.b.Name(c.ab[x])))
+	}
+	if n > maxDiags {
+		c.diags = append(c.diags, diag.New(diag.AmbiguousMatch, diag.Place{File: c.a.File.Name}, "%d more pairs are one of several that match equally well", n-maxDiags))
+	}
+}
+
 // bodyHash hashes the bytes of an atom, never to 0.
 func bodyHash(g *Graph, a AtomID) uint64 {
 	var h hasher
@@ -208,23 +228,39 @@ func bodyHash(g *Graph, a AtomID) uint64 {
 
 // pin pairs what the caller named.
 func (c *correlation) pin(pins []Pin) {
-	find := func(g *Graph, name string) (a AtomID, n int) {
+	if len(pins) == 0 {
+		return
+	}
+	type found struct {
+		atom AtomID
+		n    int
+	}
+	index := func(g *Graph) map[string]found {
+		m := make(map[string]found)
 		for _, l := range g.labels {
-			if g.File.Symbols[l].Name == name && g.symAtom[l] != 0 {
-				if a != g.symAtom[l] {
-					n++
+			a := g.symAtom[l]
+			if a == 0 {
+				continue
+			}
+			name := g.File.Symbols[l].Name
+			keys := []string{name}
+			if f := g.fileName(g.symFile[l]); f != "" {
+				keys = append(keys, f+":"+name)
+			}
+			for _, k := range keys {
+				if f := m[k]; f.atom != a {
+					m[k] = found{a, f.n + 1}
 				}
-				a = g.symAtom[l]
 			}
 		}
-		return a, n
+		return m
 	}
+	ma, mb := index(c.a), index(c.b)
 	for _, p := range pins {
-		x, nx := find(c.a, p.Orig)
-		y, ny := find(c.b, p.Patched)
-		if nx != 1 || ny != 1 || !c.pair(x, y, ConfPinned) {
+		x, y := ma[p.Orig], mb[p.Patched]
+		if x.n != 1 || y.n != 1 || !c.pair(x.atom, y.atom, ConfPinned) {
 			c.diags = append(c.diags, diag.New(diag.PinInvalid, diag.Place{File: c.a.File.Name, Symbol: p.Orig},
-				"cannot pair %s (%d in the original) with %s (%d in the patched object)", p.Orig, nx, p.Patched, ny))
+				"cannot pair %s (%d in the original) with %s (%d in the patched object)", p.Orig, x.n, p.Patched, y.n))
 		}
 	}
 }

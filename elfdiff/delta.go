@@ -59,9 +59,10 @@ const (
 	CauseInlined                          // code of an inlined function
 	CauseSymbol                           // a name that other objects can use: gone, new, moved, weak
 	CauseAlign                            // alignment of data
+	CauseIgnored                          // the source says that this function is not to be compared
 )
 
-var causeNames = [...]string{"none", "code", "immediate", "target", "reference", "string", "constant", "table-entry", "line", "bytes", "size", "section", "member", "undecodable", "ambiguous", "inlined", "symbol", "alignment"}
+var causeNames = [...]string{"none", "code", "immediate", "target", "reference", "string", "constant", "table-entry", "line", "bytes", "size", "section", "member", "undecodable", "ambiguous", "inlined", "symbol", "alignment", "ignored"}
 
 // String gives the word used in text and JSON.
 func (c CauseKind) String() string { return word(causeNames[:], uint8(c)) }
@@ -113,9 +114,17 @@ type Datum struct {
 	ReadOnly    bool
 	OrigSize    uint64
 	PatchedSize uint64
+	Changes     []Change // where the bytes differ, the first of them
 	Readers     []string // functions of the patched object that refer to it (of the original for removed ones)
 	Orig        AtomID
 	Patched     AtomID
+}
+
+// Change is a stretch of bytes that differs.
+type Change struct {
+	Off     uint64 // from the start of the datum
+	Orig    []byte
+	Patched []byte
 }
 
 // Bytes says how many bytes of the allocated sections of one object have which status.
@@ -153,15 +162,16 @@ type Excluded struct {
 
 // Relaxation is a difference that counts as equality.
 type Relaxation struct {
-	Name    string // "line", "padding", "text-move", "empty-replacement"
+	Name    string // "line", "padding", "text-move", "empty-replacement", "ignored"
 	Enabled bool
 	Uses    int
 }
 
 // Options of a Diff. The zero value is useful.
 type Options struct {
-	NoLines bool  // line numbers count like any other change
-	Pins    []Pin // pairs that the caller knows
+	NoLines      bool  // line numbers count like any other change
+	NoDirectives bool  // what the source says to ignore (Rules.IgnoreFuncs, IgnoreSections) is compared all the same
+	Pins         []Pin // pairs that the caller knows
 }
 
 // Same reports whether nothing differs but line numbers.

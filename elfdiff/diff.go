@@ -1,9 +1,11 @@
 package elfdiff
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"debug/elf"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -36,7 +38,8 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 		return nil, err
 	}
 	d := &Delta{Rules: orig.Rules.Version, OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
-	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus}
+	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus, ignoredFuncs: map[UnitID]bool{}, ignoredSecs: map[string]bool{}}
+	v.directives()
 	v.functions()
 	v.data()
 	v.commons()
@@ -44,9 +47,37 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, err
 	d.Orig, d.Patched = account(orig, v.sa), account(patched, v.sb)
 	v.told()
 	v.names()
-	d.Diagnostics = slices.Concat(orig.Diags, patched.Diags, c.diags)
+	d.Diagnostics = slices.Concat(orig.Diags, patched.Diags, c.diags, v.sharedConstants())
 	diag.Sort(d.Diagnostics)
 	return d, nil
+}
+
+// Input is an object as a caller of Compare has it.
+type Input struct {
+	Name string // for diagnostics
+	Data []byte
+}
+
+// Compare parses, analyzes and compares two objects. For more than the verdicts
+// (a patch, an explanation), do the steps one by one.
+func Compare(ctx context.Context, orig, patched Input, rules *Rules, opts *Options) (*Delta, error) {
+	var graphs [2]*Graph
+	var bad []diag.Diagnostic
+	for i, in := range [2]Input{orig, patched} {
+		f, err := object.Parse(in.Data, object.Options{Name: in.Name})
+		if err == nil {
+			graphs[i], err = Analyze(ctx, f, rules)
+		}
+		if e := (*diag.Error)(nil); errors.As(err, &e) {
+			bad = append(bad, e.Diagnostics...)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if len(bad) > 0 {
+		return nil, &diag.Error{Diagnostics: bad}
+	}
+	return Diff(ctx, graphs[0], graphs[1], opts)
 }
 
 func sameKind(a, b *Graph) error {
@@ -114,12 +145,15 @@ func (k *comparer) entries() {
 
 // verdicts turns the comparison into a Delta.
 type verdicts struct {
-	k         *comparer
-	c         *correlation
-	a, b      *Graph
-	d         *Delta
-	sa, sb    []Status                // by AtomID
-	codeNames map[string]object.SymID // global names of the original\'s code; made when needed
+	k            *comparer
+	c            *correlation
+	a, b         *Graph
+	d            *Delta
+	sa, sb       []Status                // by AtomID
+	codeNames    map[string]object.SymID // global names of the original\'s code; made when needed
+	ignoredFuncs map[UnitID]bool         // by directives of the patched source
+	ignoredSecs  map[string]bool
+	ignored      int // functions and data that a directive made equal
 }
 
 // nodeStatus gives the verdict on a pair of atoms, and its causes.
@@ -146,6 +180,30 @@ func worse(a, b Status) Status {
 		return b
 	}
 	return a
+}
+
+// directives reads what the patched source itself takes out of the comparison.
+func (v *verdicts) directives() {
+	g := v.b
+	for sec := range g.File.Sections {
+		s := &g.File.Sections[sec]
+		if v.k.opts.NoDirectives || s.Name == "" || s.Name != g.Rules.IgnoreFuncs && s.Name != g.Rules.IgnoreSections {
+			continue
+		}
+		for _, e := range g.DataEdges(Piece{Sec: object.SecID(sec), Size: s.Size}, nil) {
+			t := g.Resolve(&e)
+			if t.Atom == 0 {
+				continue
+			}
+			if s.Name == g.Rules.IgnoreFuncs {
+				if u := g.Atoms[t.Atom].Unit; u != 0 && t.Disp == 0 {
+					v.ignoredFuncs[u] = true
+				}
+			} else if b := g.stringBytes(t); len(b) > 1 && g.Atoms[t.Atom].Kind == AtomString {
+				v.ignoredSecs[string(b[:len(b)-1])] = true
+			}
+		}
+	}
 }
 
 // functions gives every unit its verdict.
@@ -203,6 +261,14 @@ func (v *verdicts) functions() {
 			add(Changed, []Cause{{Kind: CauseMember, Detail: "parts in another order"}}, "")
 		}
 		v.unitEntries(o, UnitID(u), add)
+		if by := v.b.Rules.IgnoreFuncs; f.Status == Changed && (v.ignoredFuncs[UnitID(u)] || v.ignoredSecs[f.Section]) {
+			if !v.ignoredFuncs[UnitID(u)] {
+				by = v.b.Rules.IgnoreSections
+			}
+			f.Status = Unchanged
+			f.Causes = append([]Cause{{Kind: CauseIgnored, Detail: by}}, f.Causes...)
+			v.ignored++
+		}
 		v.setUnit(v.a, v.sa, o, f.Status)
 		v.setUnit(v.b, v.sb, UnitID(u), f.Status)
 		if f.Status == Unchanged {
@@ -337,6 +403,14 @@ func (v *verdicts) data() {
 				dt.OrigName = n
 			}
 			dt.Status, dt.Causes = v.nodeStatus(x, y)
+			if dt.Status == Changed && v.ignoredSecs[dt.Section] {
+				dt.Status = Unchanged
+				dt.Causes = append([]Cause{{Kind: CauseIgnored, Detail: v.b.Rules.IgnoreSections}}, dt.Causes...)
+				v.ignored++
+			}
+			if dt.Status == Changed {
+				dt.Changes = changes(v.a.Bytes(x), v.b.Bytes(y))
+			}
 			v.sa[x] = dt.Status
 		}
 		v.sb[y] = dt.Status
@@ -352,6 +426,28 @@ func (v *verdicts) data() {
 		v.d.Data = append(v.d.Data, Datum{Orig: x, Name: v.a.Name(x), Status: Removed, Section: v.a.File.Sections[at.Sec].Name, File: v.a.fileName(v.a.symFile[at.Sym]),
 			ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
 	}
+}
+
+// changes lists where two contents differ: at most 16 stretches of at most 32 bytes.
+func changes(x, y []byte) []Change {
+	var out []Change
+	n := min(len(x), len(y))
+	for i := 0; i < n && len(out) < 16; {
+		if x[i] == y[i] {
+			i++
+			continue
+		}
+		j := i
+		for j < n && j-i < 32 && !bytes.Equal(x[j:min(n, j+8)], y[j:min(n, j+8)]) {
+			j++
+		}
+		out = append(out, Change{uint64(i), bytes.Clone(x[i:j]), bytes.Clone(y[i:j])})
+		i = j
+	}
+	if len(x) != len(y) && len(out) < 16 {
+		out = append(out, Change{uint64(n), bytes.Clone(x[n:min(len(x), n+32)]), bytes.Clone(y[n:min(len(y), n+32)])})
+	}
+	return out
 }
 
 // commons compares what has a symbol but no section: COMMON storage and absolute values.
@@ -431,6 +527,7 @@ func (v *verdicts) anonymous() {
 		if dt.Status == Changed {
 			dt.Orig, dt.OrigSize, dt.Confidence = x, v.a.Atoms[x].Size, v.c.conf[x]
 			_, dt.Causes = v.nodeStatus(x, y)
+			dt.Changes = changes(v.a.Bytes(x), v.b.Bytes(y))
 		}
 		v.d.Data = append(v.d.Data, dt)
 	}
@@ -456,7 +553,7 @@ func (g *Graph) listed(a AtomID) bool {
 	case AtomPad:
 		return false
 	case AtomString, AtomConst:
-		return len(g.users(a)) == 0
+		return len(g.users(a)) == 0 && !g.outside(a)
 	case AtomEntry:
 		return at.Unit == 0
 	case AtomAnon:
@@ -508,6 +605,26 @@ func (v *verdicts) strings() {
 	mark(v.b, v.sb, pa)
 }
 
+// sharedConstants warns of read-only data that changed while code that reads it did not.
+func (v *verdicts) sharedConstants() []diag.Diagnostic {
+	var out []diag.Diagnostic
+	for i := range v.d.Data {
+		dt := &v.d.Data[i]
+		if dt.Status != Changed || !dt.ReadOnly || dt.Patched == 0 {
+			continue
+		}
+		for _, u := range v.b.users(dt.Patched) {
+			r := v.b.speaker(u.atom)
+			if st := v.sb[r]; v.b.Atoms[r].Kind == AtomFunc && (st == Unchanged || st == LineOnly) {
+				at := &v.b.Atoms[dt.Patched]
+				out = append(out, diag.New(diag.ConstantShared, v.b.place(at.Sec, at.Off), "%s changed, and %s, which does not, reads it", dt.Name, v.b.Name(r)))
+				break
+			}
+		}
+	}
+	return out
+}
+
 // told says what was not compared, and which relaxations were used how often.
 func (v *verdicts) told() {
 	at := make(map[[2]string]int)
@@ -543,6 +660,7 @@ func (v *verdicts) told() {
 		{Name: "padding", Enabled: true, Uses: v.k.pads},
 		{Name: "text-move", Enabled: true, Uses: v.k.moves},
 		{Name: "empty-replacement", Enabled: true, Uses: v.k.empty / 2},
+		{Name: "ignored", Enabled: !v.k.opts.NoDirectives, Uses: v.ignored},
 	}
 }
 

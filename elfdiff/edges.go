@@ -194,6 +194,31 @@ func (g *Graph) users(a AtomID) []user {
 	return g.reverse.list[g.reverse.start[a]:g.reverse.start[a+1]]
 }
 
+// outside reports whether a section that is not compared, or occupies no memory, refers to an atom.
+func (g *Graph) outside(a AtomID) bool {
+	g.reverse.outerOnce.Do(func() {
+		f := g.File
+		g.reverse.outer = make([]bool, len(g.Atoms))
+		for sec := range f.Sections {
+			if f.Sections[sec].Alloc() && g.excluded[sec] == "" {
+				continue
+			}
+			rs := f.RelocsOf(object.SecID(sec))
+			for i, n := 0, rs.Len(); i < n; i++ {
+				r := rs.File(i)
+				if f.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
+					continue
+				}
+				e := g.relocEdge(&r, 0, false)
+				if t := g.Resolve(&e); t.Atom != 0 {
+					g.reverse.outer[t.Atom] = true
+				}
+			}
+		}
+	})
+	return g.reverse.outer[a]
+}
+
 // speaker gives the atom that stands for whatever a belongs to: the body of its function, or itself.
 func (g *Graph) speaker(a AtomID) AtomID {
 	if u := g.Atoms[a].Unit; u != 0 {
@@ -207,6 +232,9 @@ type reverseIndex struct {
 	once  sync.Once
 	start []uint32 // by AtomID: range in list
 	list  []user
+
+	outerOnce sync.Once
+	outer     []bool // by AtomID
 }
 
 func (g *Graph) indexUsers() {

@@ -156,21 +156,11 @@ var kpatchDiffers = map[string]differ{
 		data: []string{"line-only __UNIQUE_ID_ddebug1009.23", "line-only __UNIQUE_ID_ddebug1010.22", "line-only __UNIQUE_ID_ddebug1011.21", "line-only _entry.10", "line-only _entry.2",
 			"line-only _entry.8", "line-only descriptor.15", "line-only descriptor.16"},
 	},
-	"oot-issue-928.NOSTRIP": {
-		why:   "test_funa is in .init.text, which its source asks create-diff-object to pass over (KPATCH_IGNORE_SECTION); test_funb is inlined into it and so it changed",
-		lists: map[elfdiff.Status][]string{elfdiff.Changed: {"test_funa"}},
-		data:  []string{"new __UNIQUE_ID_kpatch_ignore_section_33"},
-	},
 	"meminfo-init2": {
 		why:   "create-diff-object refuses the change of an __init function by itself (exit 2); the diff says what it is",
 		lists: map[elfdiff.Status][]string{elfdiff.Changed: {"proc_meminfo_init"}},
 	},
 
-	"ignore-missing-ftracehook-issue-1091": {
-		why:   "the source asks to pass over blk_trace_remove (KPATCH_IGNORE_FUNCTION), which changed; that is for the patch to say",
-		lists: map[elfdiff.Status][]string{elfdiff.Changed: {"blk_trace_remove"}},
-		data:  []string{"new __kpatch_ignore_func_blk_trace_remove"},
-	},
 	"jump-label-issue-1021": {why: "line numbers in descriptors", data: []string{"line-only descriptor.68456", "line-only descriptor.68461"}},
 	"ASSERT_RTNL-detect": {
 		why: "the line is an argument of ASSERT_RTNL's __warn_printk, and in descriptors",

@@ -11,7 +11,11 @@ type Rules struct {
 	LineArgs []LineArg
 	LineData []LineData
 	Ignore   []Ignored
-	Labels   []string // sections of records without sizes, each of which starts at a symbol
+	// IgnoreFuncs and IgnoreSections name sections by which the source itself takes functions (by address) or
+	// sections (by a string with the name) out of the comparison.
+	IgnoreFuncs    string
+	IgnoreSections string
+	Labels         []string // sections of records without sizes, each of which starts at a symbol
 
 	// For patches. Sections are named, or given by a prefix that ends in '*'.
 	Entry    []string  // callees whose call at a function's entry makes it replaceable

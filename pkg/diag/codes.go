@@ -33,6 +33,7 @@ const (
 	AmbiguousMatch     Code = "ambiguous-match"
 	HeaderMismatch     Code = "header-mismatch"
 	PinInvalid         Code = "pin-invalid"
+	ConstantShared     Code = "constant-shared"
 )
 
 // Codes of selection and patch writing.
@@ -91,6 +92,9 @@ var catalogue = []Entry{
 		"Give two builds of the same object by the same toolchain."},
 	{PinInvalid, SevError, "A pair that the caller pinned does not exist, or contradicts another.",
 		"Give names as readelf -s prints them."},
+
+	{ConstantShared, SevWarning, "Read-only data changed, and code that did not change reads it.",
+		"The unchanged code keeps the old value in the running kernel; see whether that is right, or change that code as well."},
 
 	{DataChanged, SevError, "Data that the running kernel already holds was changed; a livepatch replaces functions, not data.",
 		"Keep the old initial value and change the variable in a pre-patch callback, or use a shadow variable."},

@@ -19,6 +19,8 @@ func Rules() *elfdiff.Rules {
 		LineArgs: lineArgs(),
 		LineData: lineData(),
 		Ignore:   ignored(),
+		// KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION of kpatch-macros.h.
+		IgnoreFuncs: ".kpatch.ignore.functions", IgnoreSections: ".kpatch.ignore.sections",
 		Labels:   []string{".export_symbol"}, // licence, namespace, address (include/linux/export.h)
 		Entry:    []string{"__fentry__"},
 		Init:     freed(),
@@ -159,6 +161,7 @@ func lineData() []elfdiff.LineData {
 func ignored() []elfdiff.Ignored {
 	return []elfdiff.Ignored{
 		{Section: ".discard*", Reason: "discarded when the kernel or module is linked"},
+		{Section: ".kpatch.*", Reason: "directives for the writer of a patch"},
 		{Section: ".orc_unwind*", Reason: "unwind tables, derived from the code"},
 		{Section: ".orc_lookup", Reason: "unwind tables, derived from the code"},
 		{Section: ".orc_header", Reason: "unwind tables, derived from the code"},

@@ -151,7 +151,13 @@ func LoadPair(t testing.TB, p Pair) (a, b *elfdiff.Graph, ok bool) {
 // Diff compares two graphs that must be comparable.
 func Diff(t testing.TB, a, b *elfdiff.Graph) *elfdiff.Delta {
 	t.Helper()
-	d, err := elfdiff.Diff(context.Background(), a, b, nil)
+	return DiffOpts(t, a, b, nil)
+}
+
+// DiffOpts is Diff with options.
+func DiffOpts(t testing.TB, a, b *elfdiff.Graph, opts *elfdiff.Options) *elfdiff.Delta {
+	t.Helper()
+	d, err := elfdiff.Diff(context.Background(), a, b, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
