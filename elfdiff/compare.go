@@ -72,8 +72,12 @@ func (k *comparer) node(x, y AtomID) nodeID {
 	return n
 }
 
-// depend records that user is equal only if n is.
-func (k *comparer) depend(user, n nodeID, off uint64) {
+// needs records that a node is equal only if a pair is.
+func (k *comparer) needs(user nodeID, x, y AtomID, off uint64) {
+	if k.c.proved[x] && k.c.ab[x] == y {
+		return
+	}
+	n := k.node(x, y)
 	k.deps = append(k.deps, dep{user: user, next: k.nodes[n].users, off: off})
 	k.nodes[n].users = int32(len(k.deps) - 1)
 }
@@ -88,7 +92,7 @@ func (k *comparer) fail(n nodeID, cause Cause) {
 // run compares all pairs of the correlation, and what they lead to.
 func (k *comparer) run(ctx context.Context) error {
 	for x := 1; x < len(k.c.ab); x++ {
-		if y := k.c.ab[x]; y != 0 {
+		if y := k.c.ab[x]; y != 0 && !k.c.proved[x] {
 			k.node(AtomID(x), y)
 		}
 	}
@@ -401,7 +405,7 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		differs()
 		return
 	case ax.Kind == AtomConst:
-		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		k.needs(n, tx.Atom, ty.Atom, off)
 		if tx.Disp != 0 { // the access may run into the next entry
 			k.nextConst(n, off, tx.Atom, ty.Atom)
 		}
@@ -414,7 +418,7 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 			}
 			return
 		}
-		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		k.needs(n, tx.Atom, ty.Atom, off)
 		return
 	case k.c.ab[tx.Atom] == ty.Atom:
 		// To code, a place inside another function means something only while that function is as it was. (Data that
@@ -426,11 +430,11 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 			return
 		}
 		if ax.Flag&FlagContent != 0 || ax.Kind == AtomAnon || inside || ax.Kind == AtomCode && (ax.Unit == 0 || ax.Flag&FlagBody != 0) {
-			k.depend(n, k.node(tx.Atom, ty.Atom), off)
+			k.needs(n, tx.Atom, ty.Atom, off)
 		}
 		return
 	case k.byContent(ax, ay):
-		k.depend(n, k.node(tx.Atom, ty.Atom), off)
+		k.needs(n, tx.Atom, ty.Atom, off)
 		return
 	}
 	differs()
@@ -477,7 +481,7 @@ func (k *comparer) nextConst(n nodeID, off uint64, x, y AtomID) {
 	_, hy := k.b.atomsOf(k.b.Atoms[y].Sec)
 	switch {
 	case x+1 < hx && y+1 < hy:
-		k.depend(n, k.node(x+1, y+1), off)
+		k.needs(n, x+1, y+1, off)
 	case x+1 < hx || y+1 < hy:
 		k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.Name(x), Patched: k.b.Name(y)})
 	}

@@ -52,12 +52,14 @@ func (c Confidence) MarshalText() ([]byte, error) { return []byte(c.String()), n
 
 // correlation is the pairing of two graphs.
 type correlation struct {
-	a, b   *Graph
-	ab, ba []AtomID // by AtomID: the other side's atom; 0 none
-	conf   []Confidence
-	files  []uint32       // by FILE scope of a: that of b; 0 none
-	symAB  []object.SymID // by SymID of a: the symbol of b that stands for the same thing, for symbols without an atom
-	diags  []diag.Diagnostic
+	a, b           *Graph
+	ab, ba         []AtomID // by AtomID: the other side's atom; 0 none
+	conf           []Confidence
+	files          []uint32       // by FILE scope of a: that of b; 0 none
+	symAB          []object.SymID // by SymID of a: the symbol of b that stands for the same thing, for symbols without an atom
+	usersA, usersB *userIndex     // references from what is not proved; made when needed
+	proved         []bool         // by AtomID of a: the pair is proved equal already, with its whole section
+	diags          []diag.Diagnostic
 }
 
 // Pin makes two pieces a pair, by the names of their symbols. A local name that
@@ -71,6 +73,8 @@ func correlate(a, b *Graph, pins []Pin) *correlation {
 	c.pairFiles()
 	c.pin(pins)
 	c.exact()
+	c.settle()
+	c.byName()
 	c.families()
 	c.members()
 	c.anonymous()
@@ -121,6 +125,7 @@ func (c *correlation) pairFiles() {
 			many = append(many, n)
 		}
 	}
+	many = slices.DeleteFunc(many, func(n string) bool { return c.sameBlocks(mine[n], byName[n]) })
 	if len(many) == 0 {
 		return
 	}
@@ -215,6 +220,29 @@ func (c *correlation) ties() {
 	if n > maxDiags {
 		c.diags = append(c.diags, diag.New(diag.AmbiguousMatch, diag.Place{File: c.a.File.Name}, "%d more pairs are one of several that match equally well", n-maxDiags))
 	}
+}
+
+// sameBlocks pairs scopes of one name in order when each has the same symbols, of
+// the same sizes and in the same order, as its counterpart.
+func (c *correlation) sameBlocks(xs, ys []uint32) bool {
+	if len(xs) != len(ys) {
+		return false
+	}
+	for i := range xs {
+		x, y := int(c.a.Files[xs[i]-1])+1, int(c.b.Files[ys[i]-1])+1
+		for ; x < len(c.a.File.Symbols) && y < len(c.b.File.Symbols) && c.a.symFile[x] == xs[i] && c.b.symFile[y] == ys[i]; x, y = x+1, y+1 {
+			if s, t := &c.a.File.Symbols[x], &c.b.File.Symbols[y]; s.Size != t.Size || s.Info != t.Info || s.Name != t.Name {
+				return false
+			}
+		}
+		if x < len(c.a.File.Symbols) && c.a.symFile[x] == xs[i] || y < len(c.b.File.Symbols) && c.b.symFile[y] == ys[i] {
+			return false
+		}
+	}
+	for i := range xs {
+		c.files[xs[i]] = ys[i]
+	}
+	return true
 }
 
 // bodyHash hashes the bytes of an atom, never to 0.
@@ -323,7 +351,7 @@ func (t *scopeTable) find(scope uint32, name string) int {
 	}
 }
 
-// exact pairs symbols of one exact name in one scope, when there is one on either side.
+// exact pairs symbols of one exact name in one scope, when there is one on either side. What they stand for is paired later.
 func (c *correlation) exact() {
 	sa, sb := c.a.File.Symbols, c.b.File.Symbols
 	table := newScopeTable(c.b)
@@ -355,6 +383,11 @@ func (c *correlation) exact() {
 	for _, cl := range clashes {
 		c.symAB[cl.x] = 0
 	}
+}
+
+// byName pairs what symbols of one exact name stand for.
+func (c *correlation) byName() {
+	sa, sb := c.a.File.Symbols, c.b.File.Symbols
 	// Names that stand for their atoms first, then other names of the same things: whatever the order of the
 	// symbol table, the name that stands for both decides when aliases were torn apart.
 	for i := range 2 * len(c.symAB) {
@@ -365,7 +398,7 @@ func (c *correlation) exact() {
 			continue
 		}
 		x, y := c.a.symAtom[i], c.b.symAtom[j]
-		if x == 0 || y == 0 || first && (c.a.Atoms[x].Sym != object.SymID(i) || c.b.Atoms[y].Sym != j) {
+		if x == 0 || y == 0 || c.ab[x] != 0 || first && (c.a.Atoms[x].Sym != object.SymID(i) || c.b.Atoms[y].Sym != j) {
 			continue
 		}
 		// The symbol must stand at the start of both: a label inside something else names no atom.
@@ -475,7 +508,9 @@ func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, sc
 	if len(open) == 0 {
 		return
 	}
+	c.indexOpen()
 	sa, sb := newSigner(c, c.a, false), newSigner(c, c.b, true)
+	sa.users, sb.users = c.usersA, c.usersB
 	// Functions first: the users of data are functions, so pairing them makes the users comparable.
 	for _, code := range []bool{true, false} {
 		for round := 0; round < 2; round++ {
@@ -495,6 +530,22 @@ func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, sc
 			}
 		}
 	}
+}
+
+// indexOpen makes the indices of references from what is not proved. Whoever refers
+// to what is open and has no plain name is not proved either: see settle.
+func (c *correlation) indexOpen() {
+	if c.usersA != nil {
+		return
+	}
+	skip := make([]bool, len(c.b.Atoms))
+	for x, y := range c.ab {
+		if c.proved[x] {
+			skip[y] = true
+		}
+	}
+	ua, ub := c.a.indexUsers(c.proved), c.b.indexUsers(skip)
+	c.usersA, c.usersB = &ua, &ub
 }
 
 // match pairs the members of a family whose signature at this level is unique on both sides.
@@ -594,7 +645,7 @@ func (c *correlation) compatible(x, y AtomID) bool {
 	if c.a.Atoms[x].Kind == AtomFunc {
 		return true
 	}
-	ux, uy := c.a.users(x), c.b.users(y)
+	ux, uy := c.usersA.of(x), c.usersB.of(y)
 	if len(ux) == 0 || len(uy) == 0 {
 		return true
 	}
@@ -634,6 +685,7 @@ type signer struct {
 	c      *correlation
 	g      *Graph
 	second bool
+	users  *userIndex
 	ord    map[member]uint32
 	edges  []Edge
 }
@@ -662,7 +714,7 @@ func (s *signer) index(open []*family, second bool) {
 		}
 		list = list[:0]
 		for _, m := range members {
-			us := s.g.users(m)
+			us := s.users.of(m)
 			for i, u := range us {
 				if i > 0 && us[i-1].atom == u.atom {
 					continue
@@ -805,7 +857,7 @@ func (s *signer) maskedBytes(a AtomID) []byte {
 // usersSig hashes who refers to an atom; pos 1 with the place in the user, 2 with
 // the ordinal among the family's members there, 0 without.
 func (s *signer) usersSig(a AtomID, pos int) (uint64, bool) {
-	us := s.g.users(a)
+	us := s.users.of(a)
 	if len(us) == 0 {
 		return 0, false
 	}

@@ -158,6 +158,9 @@ type verdicts struct {
 
 // nodeStatus gives the verdict on a pair of atoms, and its causes.
 func (v *verdicts) nodeStatus(x, y AtomID) (Status, []Cause) {
+	if v.c.proved[x] && v.c.ab[x] == y {
+		return Unchanged, nil
+	}
 	n, ok := v.k.index[uint64(x)<<32|uint64(y)]
 	if !ok {
 		return 0, nil
@@ -507,6 +510,11 @@ func (v *verdicts) anonymous() {
 			}
 		}
 	}
+	for x, y := range v.c.ab {
+		if v.c.proved[x] && v.sa[x] == 0 && v.sb[y] == 0 {
+			v.sa[x], v.sb[y] = Unchanged, Unchanged
+		}
+	}
 	v.strings()
 	v.holes()
 	for i := 1; i < len(v.b.Atoms); i++ {
@@ -520,7 +528,7 @@ func (v *verdicts) anonymous() {
 		if x != 0 && v.sa[x] == 0 {
 			v.sa[x], v.sb[y] = Changed, Changed
 		}
-		if !v.b.listed(y) {
+		if v.c.indexOpen(); !listed(v.b, v.c.usersB, y) {
 			continue
 		}
 		dt := Datum{Patched: y, Status: v.sb[y], Name: v.b.File.Sections[at.Sec].Name, Section: v.b.File.Sections[at.Sec].Name, ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
@@ -538,7 +546,7 @@ func (v *verdicts) anonymous() {
 			continue
 		}
 		v.sa[x] = Removed
-		if v.a.listed(x) {
+		if v.c.indexOpen(); listed(v.a, v.c.usersA, x) {
 			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
 		}
 	}
@@ -547,13 +555,13 @@ func (v *verdicts) anonymous() {
 // listed reports whether what has no name and is not proved equal is listed as
 // data of its own. Strings and constants are part of whoever refers to them, and so
 // is code and read-only data without a name as long as a function refers to it.
-func (g *Graph) listed(a AtomID) bool {
+func listed(g *Graph, users *userIndex, a AtomID) bool {
 	at := &g.Atoms[a]
 	switch at.Kind {
 	case AtomPad:
 		return false
 	case AtomString, AtomConst:
-		return len(g.users(a)) == 0 && !g.outside(a)
+		return len(users.of(a)) == 0 && !g.outside(a)
 	case AtomEntry:
 		return at.Unit == 0
 	case AtomAnon:
@@ -561,23 +569,23 @@ func (g *Graph) listed(a AtomID) bool {
 			return true
 		}
 	}
-	return !slices.ContainsFunc(g.users(a), func(u user) bool { return g.Atoms[g.speaker(u.atom)].Kind == AtomFunc })
+	return !slices.ContainsFunc(users.of(a), func(u user) bool { return g.Atoms[g.speaker(u.atom)].Kind == AtomFunc })
 }
 
 // holes finds gaps between data that are nothing but alignment: zeros, smaller
 // than the alignment of their section, that nobody refers to.
 func (v *verdicts) holes() {
-	find := func(g *Graph, st []Status) {
+	find := func(g *Graph, st []Status, users func() *userIndex) {
 		for i := 1; i < len(g.Atoms); i++ {
 			at := &g.Atoms[i]
 			small := at.Kind == AtomAnon && at.Size < g.File.Sections[at.Sec].Addralign || at.Kind == AtomString
-			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(g.users(AtomID(i))) == 0 {
+			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(users().of(AtomID(i))) == 0 {
 				st[i] = Padding
 			}
 		}
 	}
-	find(v.a, v.sa)
-	find(v.b, v.sb)
+	find(v.a, v.sa, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
+	find(v.b, v.sb, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
 }
 
 // strings gives strings and constants their status by content.
@@ -677,32 +685,49 @@ func (v *verdicts) names() {
 			dt.Readers = v.a.readerNames(dt.Orig)
 		}
 	}
-	slices.SortStableFunc(d.Functions, func(x, y Function) int {
+	order(d.Functions, func(x, y *Function) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
-	slices.SortStableFunc(d.Data, func(x, y Datum) int {
+	order(d.Data, func(x, y *Datum) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
-	seen := make(map[string]int, len(d.Functions)+len(d.Data))
+	// Rows of one name and file follow one another.
+	prev, n := "", 0
 	id := func(file, name string) string {
 		if file != "" {
 			name = file + ":" + name
 		}
-		n := seen[name]
-		seen[name] = n + 1
-		if n == 0 {
+		if name != prev {
+			prev, n = name, 0
+		}
+		if n++; n == 1 {
 			return name
 		}
-		return name + "#" + strconv.Itoa(n+1)
+		return name + "#" + strconv.Itoa(n)
 	}
 	for i := range d.Functions {
 		f := &d.Functions[i]
 		f.ID, f.Demangled = id(f.File, f.Name), demangled(f.Name)
 	}
+	prev, n = "", 0
 	for i := range d.Data {
 		dt := &d.Data[i]
 		dt.ID, dt.Demangled = id(dt.File, dt.Name), demangled(dt.Name)
 	}
+}
+
+// order sorts rows, which are large, by sorting their indices; equal rows keep their order.
+func order[T any](rows []T, less func(x, y *T) int) {
+	idx := make([]int32, len(rows))
+	for i := range idx {
+		idx[i] = int32(i)
+	}
+	slices.SortFunc(idx, func(i, j int32) int { return cmp.Or(less(&rows[i], &rows[j]), cmp.Compare(i, j)) })
+	out := make([]T, len(rows))
+	for i, k := range idx {
+		out[i] = rows[k]
+	}
+	copy(rows, out)
 }
 
 // readerNames names who refers to an atom, at most 32 of them in the order of names.

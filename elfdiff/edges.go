@@ -190,8 +190,8 @@ type user struct {
 // users gives the references to an atom. The index over all references of
 // compared sections is made once, when somebody asks first.
 func (g *Graph) users(a AtomID) []user {
-	g.reverse.once.Do(g.indexUsers)
-	return g.reverse.list[g.reverse.start[a]:g.reverse.start[a+1]]
+	g.reverse.once.Do(func() { g.reverse.all = g.indexUsers(nil) })
+	return g.reverse.all.of(a)
 }
 
 // outside reports whether a section that is not compared, or occupies no memory, refers to an atom.
@@ -227,24 +227,32 @@ func (g *Graph) speaker(a AtomID) AtomID {
 	return a
 }
 
-// reverseIndex is who refers to what, by target.
+// reverseIndex keeps what is made on demand.
 type reverseIndex struct {
-	once  sync.Once
-	start []uint32 // by AtomID: range in list
-	list  []user
+	once sync.Once
+	all  userIndex
 
 	outerOnce sync.Once
 	outer     []bool // by AtomID
 }
 
-func (g *Graph) indexUsers() {
+// userIndex is who refers to what, by target.
+type userIndex struct {
+	start []uint32 // by AtomID: range in list
+	list  []user
+}
+
+func (x *userIndex) of(a AtomID) []user { return x.list[x.start[a]:x.start[a+1]] }
+
+// indexUsers makes the index over the references of all atoms but those to skip.
+func (g *Graph) indexUsers(skip []bool) userIndex {
 	start := make([]uint32, len(g.Atoms)+2)
 	type ref struct {
 		to AtomID
 		user
 	}
 	var refs []ref
-	g.eachReference(func(from AtomID, e *Edge, t Target) {
+	g.eachReference(skip, func(from AtomID, e *Edge, t Target) {
 		refs = append(refs, ref{t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
 		start[t.Atom+2]++
 	})
@@ -256,18 +264,18 @@ func (g *Graph) indexUsers() {
 		list[start[r.to+1]] = r.user
 		start[r.to+1]++
 	}
-	g.reverse.start, g.reverse.list = start, list
+	return userIndex{start, list}
 }
 
 // eachReference calls f for every relocation of compared sections that leads to
 // an atom. Code is decoded where a PC-relative reference is to a position in a
 // section of several atoms: there the distance to the end of the instruction decides.
-func (g *Graph) eachReference(f func(from AtomID, e *Edge, t Target)) {
+func (g *Graph) eachReference(skip []bool, f func(from AtomID, e *Edge, t Target)) {
 	file := g.File
 	var buf []Edge
 	for a := 1; a < len(g.Atoms); a++ {
 		at := &g.Atoms[a]
-		if at.Kind == AtomExcluded || at.Kind == AtomPad {
+		if at.Kind == AtomExcluded || at.Kind == AtomPad || skip != nil && skip[a] {
 			continue
 		}
 		rs := file.RelocsOf(at.Sec)

@@ -178,7 +178,10 @@ func accounts(a, b *elfdiff.Graph, d *elfdiff.Delta) (faults []string) {
 			fail("ID %s twice", f.ID)
 		}
 		ids[f.ID] = true
-		ua[f.Orig]++
+		// A function by a name that the original gave to a part of another one (OrigSym) does not stand for that other one.
+		if f.Patched == 0 || d.OrigOf[b.Units[f.Patched].Main] == a.Units[f.Orig].Main {
+			ua[f.Orig]++
+		}
 		ub[f.Patched]++
 		if (f.Orig == 0) != (f.Status == elfdiff.New) || (f.Patched == 0) != (f.Status == elfdiff.Removed) {
 			fail("%s is %v with units %d, %d", f.ID, f.Status, f.Orig, f.Patched)
