@@ -50,9 +50,13 @@ type comparer struct {
 	index  map[uint64]nodeID
 	queue  []nodeID // nodes not yet looked at
 	ea, eb []Edge
-	pads   int // uses of the relaxation "padding"
-	moves  int // uses of the relaxation "text-move"
-	empty  int // uses of the relaxation "empty-replacement", on both sides
+	refs   struct { // what the node under comparison refers to; made when needed
+		node nodeID
+		a, b map[AtomID]bool
+	}
+	pads  int // uses of the relaxation "padding"
+	moves int // uses of the relaxation "text-move"
+	empty int // uses of the relaxation "empty-replacement", on both sides
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {
@@ -373,6 +377,10 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 			return
 		}
 	}
+	if !k.otherReading(n, ea, eb, tx, ty) {
+		k.fail(n, Cause{Kind: CauseAmbiguous, Off: off, Orig: k.a.EdgeText(ea), Patched: k.b.EdgeText(eb)})
+		return
+	}
 	ax, ay := &k.a.Atoms[tx.Atom], &k.b.Atoms[ty.Atom]
 	switch {
 	case ax.Kind != ay.Kind:
@@ -438,6 +446,40 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		return
 	}
 	differs()
+}
+
+// otherReading compares two references under their second reading, the end of the
+// piece before, where code that also refers to that piece makes it likely: a loop's
+// end pointer. Where only one side has it, the two do not mean the same.
+func (k *comparer) otherReading(n nodeID, ea, eb *Edge, tx, ty Target) bool {
+	px, py := k.a.Before(ea, tx), k.b.Before(eb, ty)
+	if px == 0 && py == 0 {
+		return true
+	}
+	if k.refs.node != n || k.refs.a == nil {
+		k.refs.node, k.refs.a, k.refs.b = n, k.a.targets(k.ea), k.b.targets(k.eb)
+	}
+	if !k.refs.a[px] {
+		px = 0
+	}
+	if !k.refs.b[py] {
+		py = 0
+	}
+	if px == 0 || py == 0 {
+		return px == 0 && py == 0
+	}
+	return k.c.ab[px] == py && k.a.Atoms[px].Size == k.b.Atoms[py].Size
+}
+
+// targets gives the atoms that a list of references leads to.
+func (g *Graph) targets(edges []Edge) map[AtomID]bool {
+	m := make(map[AtomID]bool)
+	for i := range edges {
+		if t := g.Resolve(&edges[i]); t.Atom != 0 {
+			m[t.Atom] = true
+		}
+	}
+	return m
 }
 
 // weak reports whether an edge names a weak definition.

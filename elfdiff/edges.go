@@ -34,6 +34,9 @@ type Edge struct {
 	// Indexed: the field is the displacement of a memory operand with a base or index
 	// register, so the access may reach anything behind the target.
 	Indexed bool
+	// Taken: the reference gives an address (an immediate, the operand of lea, a pointer in data)
+	// rather than an access at it.
+	Taken bool
 }
 
 // Pos gives the position of the edge's target in section Sec; it may lie outside the section.
@@ -67,7 +70,9 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 	if !code {
 		for i := lo; i < hi; i++ {
 			if r := rs.At(i); r.Type != elf.R_X86_64_NONE {
-				buf = append(buf, g.relocEdge(&r, 0, false))
+				e := g.relocEdge(&r, 0, false)
+				e.Taken = true
+				buf = append(buf, e)
 			}
 		}
 		return buf, true
@@ -99,7 +104,9 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 			switch {
 			case in.DispLen > 0 && at == in.DispOff && e.Size <= in.DispLen:
 				e.Indexed = in.ModOff != 0 && in.ModRM>>6 != 3 && !in.RIPRelative() && !(in.ModRM>>6 == 0 && in.ModRM&7 == 4 && in.SIB&7 == 5 && in.SIB>>3&7 == 4 && in.Prefix&x86.RexX == 0)
+				e.Taken = in.Map == x86.MapOne && in.Opcode == 0x8d
 			case in.ImmLen > 0 && at == in.ImmOff && e.Size <= in.ImmLen:
+				e.Taken = !in.IsBranch()
 			default:
 				decoded = false
 			}
@@ -168,6 +175,24 @@ func (g *Graph) Resolve(e *Edge) Target {
 		return Target{Sym: e.Sym, Disp: e.Disp} // an empty or not allocated section
 	}
 	return Target{Atom: a, Disp: pos - int64(g.Atoms[a].Off)}
+}
+
+// Before gives the other reading of a reference that leads to the very start of a
+// piece of data: one past the end of the piece before it (rule G2). 0 when there
+// is none: the symbol names its target, nothing ends there, or the code accesses
+// the place instead of taking its address.
+func (g *Graph) Before(e *Edge, t Target) AtomID {
+	if t.Atom == 0 || t.Disp != 0 || !e.Taken || e.Sym != 0 && g.namesTarget(e.Sym) {
+		return 0
+	}
+	at := &g.Atoms[t.Atom]
+	if at.Kind != AtomObject && at.Kind != AtomAnon || t.Atom == g.first[at.Sec] {
+		return 0
+	}
+	if p := &g.Atoms[t.Atom-1]; p.Kind == AtomObject || p.Kind == AtomAnon {
+		return t.Atom - 1
+	}
+	return 0
 }
 
 // namesTarget reports whether references to the symbol mean the thing it names,
