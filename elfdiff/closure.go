@@ -147,11 +147,12 @@ func (c *closer) unit(u UnitID, from AtomID) {
 func (c *closer) derived() {
 	g, f := c.b, c.b.File
 	for sec := range g.rows {
-		if g.rows[sec] == 0 || g.excluded[sec] == "" {
+		// Excluded tables, and those that occupy no memory (hints for objtool).
+		if g.excluded[sec] == "" && (g.rows[sec] == 0 || f.Sections[sec].Alloc()) {
 			continue
 		}
-		row := &g.Rules.Tables[g.rows[sec]-1]
-		if row.Emit[c.format] != Carry {
+		row := g.rowOf(object.SecID(sec))
+		if row == nil || row.Emit[c.format] != Carry {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(sec))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"slices"
 	"sort"
 	"strings"
@@ -164,7 +165,7 @@ func Analyze(ctx context.Context, f *object.File, rules *Rules) (*Graph, error) 
 	if f.Header.Type != elf.ET_REL {
 		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.ElfUnsupported, diag.Place{File: f.Name}, "%v is not a relocatable object", f.Header.Type)}}
 	}
-	for _, step := range []func() error{g.checkRelocs, g.scopes, g.tables, g.atoms, g.units} {
+	for _, step := range []func() error{g.tables, g.checkRelocs, g.scopes, g.atoms, g.units} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -204,13 +205,25 @@ func (g *Graph) checkRelocs() error {
 			continue
 		}
 		seen[target] = true
+		if g.excluded[target] != "" {
+			continue // not compared
+		}
 		data := f.Sections[target].Data
 		size := f.Sections[target].Size
 		rs := f.Relocs(object.SecID(i))
 		for j, n := 0, rs.Len(); j < n; j++ {
 			r := rs.File(j)
-			if r.Type == elf.R_X86_64_NONE {
+			switch r.Type {
+			case elf.R_X86_64_NONE:
 				continue
+			case elf.R_X86_64_PC32, elf.R_X86_64_PLT32, elf.R_X86_64_32S, elf.R_X86_64_32:
+				if r.Off+4 <= uint64(len(data)) && binary.LittleEndian.Uint32(data[r.Off:]) == 0 {
+					continue // nearly all of them
+				}
+			case elf.R_X86_64_64:
+				if r.Off+8 <= uint64(len(data)) && binary.LittleEndian.Uint64(data[r.Off:]) == 0 {
+					continue
+				}
 			}
 			info, ok := reloc.Lookup(r.Type)
 			if !ok || info.Size == 0 || info.Class == reloc.Dynamic || info.Class == reloc.Vtable {
@@ -311,6 +324,16 @@ func (g *Graph) rawString(r *object.Reloc) string {
 	return string(b[:len(b)-1])
 }
 
+// rowOf gives the row that fits an excluded table section; 0 when none does.
+func (g *Graph) rowOf(sec object.SecID) *Table {
+	for i := range g.Rules.Tables {
+		if t := &g.Rules.Tables[i]; matchSection(t.Section, g.File.Sections[sec].Name) && g.File.Sections[sec].Type == elf.SHT_PROGBITS && g.fits(t, sec) {
+			return t
+		}
+	}
+	return nil
+}
+
 // tables finds the row of every table section.
 func (g *Graph) tables() error {
 	f := g.File
@@ -339,6 +362,11 @@ func (g *Graph) tables() error {
 			if matchSection(g.Rules.Tables[r-1].Section, s.Name) {
 				rows = append(slices.Clip(rows), r)
 			}
+		}
+		if len(rows) > 0 && s.Alloc() && !slices.ContainsFunc(rows, func(r uint16) bool { return g.Rules.Tables[r-1].Exclude == "" }) {
+			// Not compared whatever row fits; that is settled when a patch wants its entries.
+			g.excluded[i] = g.Rules.Tables[rows[0]-1].Exclude
+			continue
 		}
 		for _, r := range rows {
 			if g.fits(&g.Rules.Tables[r-1], object.SecID(i)) {
@@ -411,7 +439,6 @@ func (g *Graph) atoms() error {
 	g.first = make([]AtomID, nsec+1)
 	g.multi = make([]bool, nsec)
 	g.Atoms = make([]Atom, 1, len(g.labels)*5/4+nsec+1)
-	g.patchableEntries()
 	bodies := g.bodyExtents()
 	var ext []extent
 	for sec := 1; sec < nsec; sec++ {
@@ -421,10 +448,28 @@ func (g *Graph) atoms() error {
 			continue
 		}
 		labels := g.labels[count[sec]:count[sec+1]]
-		if len(labels) > 1 {
+		before := func(a, b object.SymID) bool {
+			x, y := &f.Symbols[a], &f.Symbols[b]
+			if x.Value != y.Value {
+				return x.Value < y.Value
+			}
+			if x.Size != y.Size {
+				return x.Size > y.Size
+			}
+			return a < b
+		}
+		if len(labels) <= 12 {
+			for i := 1; i < len(labels); i++ {
+				for j := i; j > 0 && before(labels[j], labels[j-1]); j-- {
+					labels[j], labels[j-1] = labels[j-1], labels[j]
+				}
+			}
+		} else {
 			slices.SortFunc(labels, func(a, b object.SymID) int {
-				x, y := &f.Symbols[a], &f.Symbols[b]
-				return cmp.Or(cmp.Compare(x.Value, y.Value), cmp.Compare(y.Size, x.Size), cmp.Compare(a, b))
+				if before(a, b) {
+					return -1
+				}
+				return 1
 			})
 		}
 		id := object.SecID(sec)
@@ -441,14 +486,11 @@ func (g *Graph) atoms() error {
 			ext = g.extents(ext[:0], id, labels, bodies[id])
 			g.cutExtents(id, ext, labels)
 		}
-		lo, hi := g.first[sec], AtomID(len(g.Atoms))
-		for _, l := range labels {
-			v := f.Symbols[l].Value
-			n := sort.Search(int(hi-lo), func(i int) bool { return g.Atoms[lo+AtomID(i)].Off > v })
-			if n == 0 {
-				n = 1
+		cur, hi := g.first[sec], AtomID(len(g.Atoms))
+		for _, l := range labels { // in the order of values
+			for v := f.Symbols[l].Value; cur+1 < hi && g.Atoms[cur+1].Off <= v; cur++ {
 			}
-			g.symAtom[l] = lo + AtomID(n-1)
+			g.symAtom[l] = cur
 		}
 	}
 	g.first[nsec] = AtomID(len(g.Atoms))
@@ -666,7 +708,10 @@ func flowEnd(code []byte) uint64 {
 // cutBefore gives the last listed prefix inside (from, to), 0 when there is none: padding
 // before it belongs to the function before, the rest to the one behind.
 func (g *Graph) cutBefore(sec object.SecID, from, to uint64) uint64 {
-	cuts := g.patchable[sec]
+	if from == 0 {
+		return 0 // what opens a section is the first function's
+	}
+	cuts := g.patchableEntries()[sec]
 	i, _ := slices.BinarySearch(cuts, to)
 	if i > 0 && cuts[i-1] > from {
 		return cuts[i-1]

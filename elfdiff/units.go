@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -117,7 +118,10 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 		at := &g.Atoms[a]
 		switch at.Kind {
 		case AtomFunc:
-			fam := g.nameOf(a)
+			var fam symbols.Family
+			if n := g.File.Symbols[at.Sym].Name; strings.HasPrefix(n, "__") || strings.Contains(n, ".") {
+				fam = symbols.Parse(n)
+			}
 			switch {
 			case fam.Flags.Has(symbols.Prefix) && a+1 < hi && g.Atoms[a+1].Kind == AtomFunc:
 				if lead == 0 {
@@ -182,14 +186,18 @@ func (g *Graph) isPrefix(a AtomID) bool {
 
 // prefixCut reports whether the list of patchable entries points at off.
 func (g *Graph) prefixCut(sec object.SecID, off uint64) bool {
-	cuts := g.patchable[sec]
+	cuts := g.patchableEntries()[sec]
 	_, ok := slices.BinarySearch(cuts, off)
 	return ok
 }
 
 // patchableEntries reads where __patchable_function_entries (gcc and clang,
 // -fpatchable-function-entry) points: the first byte of a function's prefix.
-func (g *Graph) patchableEntries() {
+func (g *Graph) patchableEntries() map[object.SecID][]uint64 {
+	if g.patchable != nil {
+		return g.patchable
+	}
+	g.patchable = make(map[object.SecID][]uint64)
 	f := g.File
 	for i := range f.Sections {
 		s := &f.Sections[i]
@@ -203,15 +211,13 @@ func (g *Graph) patchableEntries() {
 			if sym.Sec == 0 || r.Type != elf.R_X86_64_64 {
 				continue
 			}
-			if g.patchable == nil {
-				g.patchable = make(map[object.SecID][]uint64)
-			}
 			g.patchable[sym.Sec] = append(g.patchable[sym.Sec], sym.Value+uint64(r.Addend))
 		}
 	}
 	for _, v := range g.patchable {
 		slices.Sort(v)
 	}
+	return g.patchable
 }
 
 // fallsInto reports whether the code of atom a runs into the atom behind it.

@@ -96,6 +96,10 @@ func (s *Section) Exec() bool { return s.Flags&elf.SHF_EXECINSTR != 0 }
 func (s *Section) inflated() uint64 { return inflated(s.Flags, s.Data, s.Size) }
 
 func inflated(flags elf.SectionFlag, data []byte, size uint64) uint64 {
+	// The form before SHF_COMPRESSED (binutils --compress-debug-sections=zlib-gnu, in .zdebug_* sections).
+	if flags&elf.SHF_ALLOC == 0 && len(data) >= 12 && string(data[:4]) == "ZLIB" {
+		return binary.BigEndian.Uint64(data[4:])
+	}
 	if flags&elf.SHF_COMPRESSED != 0 && len(data) >= chdrSize {
 		return le.Uint64(data[8:])
 	}
