@@ -175,37 +175,62 @@ func (c *closer) derived() {
 func (c *closer) follow(a AtomID) {
 	g := c.b
 	c.edges, _ = g.Edges(a, c.edges[:0])
+	var refs map[AtomID]bool // what a refers to; made when needed
 	for i := range c.edges {
 		e := &c.edges[i]
 		t := g.Resolve(e)
-		if t.Atom == 0 {
+		c.target(a, e, t)
+		// The end of the piece before is the other reading (rule G2): what it needs is selected as well, where the
+		// same code refers to that piece.
+		p := g.Before(e, t)
+		if p == 0 {
 			continue
 		}
-		at := &g.Atoms[t.Atom]
-		switch at.Kind {
-		case AtomString:
-			c.include(t.Atom, a)
-		case AtomConst:
-			c.include(t.Atom, a)
-			if _, hi := g.atomsOf(at.Sec); t.Disp != 0 && t.Atom+1 < hi {
-				c.include(t.Atom+1, a)
-			}
-		case AtomFunc, AtomCode, AtomPad:
-			switch {
-			case at.Unit == 0 || at.Flag&FlagBody != 0:
-				c.include(t.Atom, a)
-			case c.d.AtomStatus[g.Units[at.Unit].Main] == New:
-				c.unit(at.Unit, a)
-			case !c.s.in[t.Atom]:
-				c.initReference(a, e, at.Sec)
-			}
-		case AtomEntry:
-			if !c.s.in[t.Atom] {
-				c.fail(diag.UnknownTable, e.Sec, uint64(g.Pos(e)), a, "%s refers to an entry of %s that does not travel", g.Name(a), g.Name(t.Atom))
-			}
-		default:
-			c.dataTarget(a, e, t)
+		if refs == nil {
+			refs = g.targets(c.edges)
 		}
+		if refs[p] {
+			c.target(a, e, Target{Atom: p, Disp: int64(g.Atoms[p].Size)})
+		}
+	}
+}
+
+// target includes what one reference needs.
+func (c *closer) target(a AtomID, e *Edge, t Target) {
+	g := c.b
+	if t.Atom == 0 {
+		return
+	}
+	at := &g.Atoms[t.Atom]
+	switch at.Kind {
+	case AtomString, AtomConst:
+		c.include(t.Atom, a)
+		last := t.Atom
+		_, hi := g.atomsOf(at.Sec)
+		switch {
+		case e.Indexed:
+			last = hi - 1 // the access may reach anything behind
+		case at.Kind == AtomConst && t.Disp != 0 && t.Atom+1 < hi:
+			last = t.Atom + 1 // or run into the next entry
+		}
+		for t := t.Atom + 1; t <= last; t++ {
+			c.include(t, a)
+		}
+	case AtomFunc, AtomCode, AtomPad:
+		switch {
+		case at.Unit == 0 || at.Flag&FlagBody != 0:
+			c.include(t.Atom, a)
+		case c.d.AtomStatus[g.Units[at.Unit].Main] == New:
+			c.unit(at.Unit, a)
+		case !c.s.in[t.Atom]:
+			c.initReference(a, e, at.Sec)
+		}
+	case AtomEntry:
+		if !c.s.in[t.Atom] {
+			c.fail(diag.UnknownTable, e.Sec, uint64(g.Pos(e)), a, "%s refers to an entry of %s that does not travel", g.Name(a), g.Name(t.Atom))
+		}
+	default:
+		c.dataTarget(a, e, t)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/debuginfo"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -86,8 +87,35 @@ func runDiff(e *env, c *command, args []string) int {
 	return diffSame
 }
 
-// compare makes the whole way from two files to a report.
+// compare makes the whole way from two files to a report. Debug information is
+// read when it has something to add, and both objects have it.
 func compare(ctx context.Context, orig, patched string, opts *elfdiff.Options) (*report.Diff, error) {
+	r, graphs, err := compareGraphs(ctx, orig, patched, opts)
+	if err == nil && report.NeedsDebug(r.Delta) {
+		a, b := debugInfos(graphs)
+		r.AddDebug(graphs[0], graphs[1], a, b)
+	}
+	return r, err
+}
+
+// debugInfos gives the debug information of two objects; nil for both unless both have it.
+func debugInfos(graphs [2]*elfdiff.Graph) (orig, patched *debuginfo.Info) {
+	var infos [2]*debuginfo.Info
+	for i, g := range graphs {
+		if !report.HasDebug(g.File) {
+			return nil, nil
+		}
+		info, err := debuginfo.Load(g.File.Data, debuginfo.Options{})
+		if err != nil {
+			return nil, nil // a kind of file that the comparison understands and this does not
+		}
+		infos[i] = info
+	}
+	return infos[0], infos[1]
+}
+
+// compareGraphs compares two files, and gives the graphs too.
+func compareGraphs(ctx context.Context, orig, patched string, opts *elfdiff.Options) (*report.Diff, [2]*elfdiff.Graph, error) {
 	rules := kernel.Rules()
 	names := [2]string{orig, patched}
 	var (
@@ -106,16 +134,16 @@ func compare(ctx context.Context, orig, patched string, opts *elfdiff.Options) (
 		}
 	}
 	if err := diag.Refuse(ds); err != nil {
-		return nil, err
+		return nil, graphs, err
 	}
 	d, err := elfdiff.Diff(ctx, graphs[0], graphs[1], opts)
 	if err != nil {
-		return nil, err
+		return nil, graphs, err
 	}
 	input := func(g *elfdiff.Graph) report.Input {
 		return report.Input{Name: g.File.Name, Size: len(g.File.Data)}
 	}
-	return &report.Diff{Delta: d, Orig: input(graphs[0]), Patched: input(graphs[1]), Rules: rules.Version, NoLines: opts.NoLines}, nil
+	return &report.Diff{Delta: d, Orig: input(graphs[0]), Patched: input(graphs[1]), Rules: rules.Version, NoLines: opts.NoLines}, graphs, nil
 }
 
 // load reads and analyzes one object.

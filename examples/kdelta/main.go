@@ -18,7 +18,8 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // exitTrouble is the exit code of usage errors and of output that cannot be
-// written, in every subcommand; it never means success in any of them.
+// written, in every subcommand that does not set env.trouble to another; neither
+// means success in any of them.
 const exitTrouble = 2
 
 // command is one subcommand. Its run gives the exit code; errors of writing to
@@ -37,16 +38,20 @@ type env struct {
 	out   *bufio.Writer
 	err   io.Writer
 	fault error // of a report, other than those of out
+
+	trouble int // exit code when output cannot be written
 }
 
 // commands lists the subcommands in the order of the help text.
-func commands() []*command { return []*command{diffCommand, schemaCommand, versionCommand} }
+func commands() []*command {
+	return []*command{diffCommand, explainCommand, patchCommand, schemaCommand, versionCommand}
+}
 
 // run is the whole program: it gives the exit code. Output that could not be
 // written is trouble. One case cannot be seen: the Go runtime opens /dev/null in
 // the place of a standard output that was closed before the program started.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	e := &env{in: stdin, out: bufio.NewWriter(stdout), err: stderr}
+	e := &env{in: stdin, out: bufio.NewWriter(stdout), err: stderr, trouble: exitTrouble}
 	code := e.dispatch(args)
 	err := e.out.Flush()
 	if err == nil {
@@ -54,7 +59,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "kdelta: write output: %v\n", err)
-		return exitTrouble
+		return e.trouble
 	}
 	return code
 }
@@ -97,29 +102,41 @@ var errHelp = errors.New("help")
 // parse reads flags, which may stand between and after the arguments, and gives
 // the arguments. On error it has told the user; fail gives the exit code.
 func (c *command) parse(e *env, fs *flag.FlagSet, args []string, want int) ([]string, error) {
+	var out []string
+	err := c.parseEach(e, fs, args, func(arg string) { out = append(out, arg) })
+	if err == nil && len(out) != want {
+		err = c.usageError(e, fmt.Sprintf("%d arguments, want %d", len(out), want))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// parseEach is parse for commands in which it matters what flags stand before an
+// argument: it gives arguments to f as they come.
+func (c *command) parseEach(e *env, fs *flag.FlagSet, args []string, f func(arg string)) error {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	var out []string
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
 			c.help(e.out, fs)
-			return nil, errHelp
+			return errHelp
 		}
 		if err != nil {
-			return nil, c.usageError(e, err.Error())
+			return c.usageError(e, err.Error())
 		}
 		rest := fs.Args()
 		if n := len(args) - len(rest); len(rest) == 0 || n > 0 && args[n-1] == "--" {
-			out = append(out, rest...)
-			break
+			for _, arg := range rest {
+				f(arg)
+			}
+			return nil
 		}
-		out, args = append(out, rest[0]), rest[1:]
+		f(rest[0])
+		args = rest[1:]
 	}
-	if len(out) != want {
-		return nil, c.usageError(e, fmt.Sprintf("%d arguments, want %d", len(out), want))
-	}
-	return out, nil
 }
 
 func (c *command) usageError(e *env, msg string) error {

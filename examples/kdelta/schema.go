@@ -8,13 +8,26 @@ import (
 
 var schemaCommand = &command{
 	name:  "schema",
-	short: "print the JSON schema of what diff --json writes",
-	long:  "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ".",
+	args:  "[--patch | --explain]",
+	short: "print the JSON schema of what diff, patch and explain write with --json",
+	long:  "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " + report.ExplainSchema + ".",
 	run: func(e *env, c *command, args []string) int {
-		if _, err := c.parse(e, flag.NewFlagSet(c.name, flag.ContinueOnError), args, 0); err != nil {
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		ofPatch := fs.Bool("patch", false, "that of "+report.PatchSchema)
+		ofExplain := fs.Bool("explain", false, "that of "+report.ExplainSchema)
+		if _, err := c.parse(e, fs, args, 0); err != nil {
 			return fail(err)
 		}
-		_, e.fault = e.out.WriteString(report.Schema())
+		text := report.Schema()
+		switch {
+		case *ofPatch && *ofExplain:
+			return fail(c.usageError(e, "--patch and --explain are two schemas"))
+		case *ofPatch:
+			text = report.SchemaOfPatch()
+		case *ofExplain:
+			text = report.SchemaOfExplain()
+		}
+		_, e.fault = e.out.WriteString(text)
 		return 0
 	},
 }

@@ -34,6 +34,7 @@ const (
 	HeaderMismatch     Code = "header-mismatch"
 	PinInvalid         Code = "pin-invalid"
 	ConstantShared     Code = "constant-shared"
+	DebugInfo          Code = "debug-info"
 )
 
 // Codes of selection and patch writing.
@@ -57,6 +58,24 @@ const (
 	ShortBranch    Code = "short-branch"
 	RuntimeConst   Code = "runtime-constant"
 	NotImplemented Code = "not-supported-yet"
+)
+
+// Codes of what is known of a running kernel's symbols.
+const (
+	SymbolsMalformed Code = "symbols-malformed"
+	SymbolsMismatch  Code = "symbols-mismatch"
+	SymposConflict   Code = "sympos-conflict"
+)
+
+// Codes of the livepatch formats.
+const (
+	KlpForm      Code = "klp-form"
+	KlpMalformed Code = "klp-malformed"
+	KlpName      Code = "klp-name"
+	KlpAccess    Code = "klp-access"
+	KlpTwice     Code = "klp-twice"
+	KlpInit      Code = "klp-init"
+	KlpModule    Code = "klp-module"
 )
 
 // catalogue lists every code once, in the order of the constants above.
@@ -95,6 +114,8 @@ var catalogue = []Entry{
 
 	{ConstantShared, SevWarning, "Read-only data changed, and code that did not change reads it.",
 		"The unchanged code keeps the old value in the running kernel; see whether that is right, or change that code as well."},
+	{DebugInfo, SevNote, "The debug information of an object could not be read in full; verdicts do not depend on it, but source lines, inlined functions or warnings about structures may be missing.",
+		"Rebuild with -g (DWARF 2 to 5, not split)."},
 
 	{DataChanged, SevError, "Data that the running kernel already holds was changed; a livepatch replaces functions, not data.",
 		"Keep the old initial value and change the variable in a pre-patch callback, or use a shadow variable."},
@@ -133,6 +154,21 @@ var catalogue = []Entry{
 		"Keep the function as it is and change its callers."},
 	{NotImplemented, SevError, "kdelta does not handle this yet and refuses rather than guess.",
 		"See the README for what is supported."},
+
+	{KlpForm, SevError, "The file is not in the livepatch form that is wanted here: it is in the final one already, in two at once, or in none.",
+		"Give the module as the link made it, before any other tool turned its tables into .klp.rela sections and before it was signed."},
+	{KlpMalformed, SevError, "The tables of a livepatch contradict themselves, or the relocations that stand for them.",
+		"Rebuild the patch; if a tool wrote it, report the tool."},
+	{KlpName, SevError, "A name that the kernel cannot read: empty, too long (object 55 bytes, symbol 511), or with a comma, or an object's name with a dot.",
+		"Rename the function or object; module names have '_' for '-' and no suffix."},
+	{KlpAccess, SevError, "A relocation that waits for a module applies to a place that is gone or in use by then, or needs a symbol of vmlinux. The kernel rejects it or runs wrong code.",
+		"Let symbols of vmlinux wait for vmlinux, and keep symbols of modules out of init code and of tables that the kernel consumes when it loads the patch."},
+	{KlpTwice, SevError, "Two relocations write to one place; the kernel finds the second one's bytes not zero and rejects the module.",
+		"Remove one of them; the tool that wrote the object left both."},
+	{KlpInit, SevError, "The module's start cannot be written: it has one of its own, or what the start needs is missing.",
+		"Link the patch without init.c or hook, with what modpost makes, and give the checksums of the symbols that the start calls."},
+	{KlpModule, SevError, "The kernel's module loader would reject the file.",
+		"The message says which rule; link with the kernel's module linker script, which merges sections of one name."},
 }
 
 // Catalogue gives every code with its meaning and remedy, in a fixed order.

@@ -21,17 +21,23 @@ func namesTarget(f *object.File, id object.SymID) bool {
 	return s.Name != "" && s.Type() != elf.STT_SECTION && !(len(s.Name) > 1 && s.Name[0] == '.' && s.Name[1] == 'L')
 }
 
-// emitter puts what was decided about one pair into a Builder.
-type emitter struct {
+// common is what the pairs of a patch share in the Builder.
+type common struct {
 	b         *object.Builder
-	pp        *pairPlan
-	secs      []object.SecID                // by index into pp.sections
-	secSyms   map[object.SecID]object.SymID // section symbols of the Builder, for all pairs
-	syms      []object.SymID                // by SymID of the patched object; 0 not made yet
+	sections  map[object.SecID]object.SymID // section symbols
 	undefined map[string]object.SymID
+	defined   map[string]object.SymID // global names
 }
 
-func (e *emitter) sections() {
+// emitter puts what was decided about one pair into a Builder.
+type emitter struct {
+	*common
+	pp   *pairPlan
+	secs []object.SecID // by index into pp.sections
+	syms []object.SymID // by SymID of the patched object; 0: not in the patch
+}
+
+func (e *emitter) copySections() {
 	f := e.pp.Patched.File
 	e.secs = make([]object.SecID, len(e.pp.sections))
 	for i := range e.pp.sections {
@@ -74,26 +80,37 @@ func (e *emitter) symbols() {
 			fs := &f.Symbols[file]
 			e.b.AddSymbol(object.BuildSymbol{Name: fs.Name, Info: fs.Info, Shndx: elf.SHN_ABS})
 		}
-		e.syms[i] = e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: s.Info, Other: s.Other, Size: s.Size,
+		id := e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: s.Info, Other: s.Other, Size: s.Size,
 			Sec: e.secs[e.pp.bySec[s.Sec]-1], Value: s.Value - g.Atoms[a].Off + e.pp.off[a]})
+		e.syms[i] = id
+		if s.Bind() != elf.STB_LOCAL {
+			e.defined[s.Name] = id
+		}
 	}
 }
 
 func (e *emitter) sectionSymbol(i int) object.SymID {
-	id, ok := e.secSyms[e.secs[i]]
+	id, ok := e.sections[e.secs[i]]
 	if !ok {
 		id = e.b.AddSymbol(object.BuildSymbol{Sec: e.secs[i], Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION)})
-		e.secSyms[e.secs[i]] = id
+		e.sections[e.secs[i]] = id
 	}
 	return id
 }
 
-// undefinedSymbol gives the one undefined symbol of a name.
-func (e *emitter) undefinedSymbol(name string, info, other uint8) object.SymID {
+// named gives the symbol of a global name that is not this object's: what another
+// object of the patch defines, else the one undefined symbol of that name.
+func (e *emitter) named(name string, info, other uint8) object.SymID {
+	if id, ok := e.defined[name]; ok {
+		return id
+	}
 	id, ok := e.undefined[name]
 	if !ok {
 		id = e.b.AddSymbol(object.BuildSymbol{Name: name, Info: info, Other: other})
 		e.undefined[name] = id
+	} else if s := e.b.Symbol(id); elf.ST_BIND(s.Info) == elf.STB_WEAK && elf.ST_BIND(info) != elf.STB_WEAK {
+		s.Info = info // one object can do without it, another cannot
+		e.b.SetSymbol(id, s)
 	}
 	return id
 }
@@ -112,12 +129,12 @@ func (e *emitter) relocs() []klp.Reloc {
 		case r.into != 0:
 			nr.Sym = e.sectionSymbol(r.into - 1)
 		case r.name != "":
-			nr.Sym = e.undefinedSymbol(r.name, elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE), 0)
+			nr.Sym = e.named(r.name, elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE), 0)
 		case e.syms[r.sym] != 0:
 			nr.Sym = e.syms[r.sym]
 		default:
 			s := &f.Symbols[r.sym]
-			nr.Sym = e.undefinedSymbol(s.Name, s.Info, s.Other)
+			nr.Sym = e.named(s.Name, s.Info, s.Other)
 		}
 		e.b.AddReloc(e.secs[r.sec], nr)
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"debug/elf"
 	"fmt"
+	"slices"
 
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -51,41 +52,56 @@ type Exports interface {
 
 // Plan is a patch that can be written.
 type Plan struct {
-	pairs []*pairPlan
-	opts  Options
+	pairs   []*pairPlan
+	opts    Options
+	defined map[string]definition // global names that the patch defines
 	// Diagnostics holds what is worth saying about a patch that is not refused.
 	Diagnostics []diag.Diagnostic
+}
+
+// definition is where a patch defines a global name.
+type definition struct {
+	pp  *pairPlan
+	sym object.SymID // of the patched object
 }
 
 // New decides about a patch. The error is a *diag.Error that holds every reason
 // against it (with the warnings found beside them), or that of the context.
 // Nothing to patch is such a reason: the code is nothing-changed.
 func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
+	if opts.Format != elfdiff.FormatKlp {
+		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "patch format %d", opts.Format)}}
+	}
 	p := &Plan{opts: opts}
-	changed := false
 	for i := range pairs {
-		pp := &pairPlan{Pair: pairs[i]}
-		sel, ds, err := elfdiff.Close(ctx, pp.Orig, pp.Patched, pp.Delta, opts.Format, nil)
-		if err != nil {
-			return nil, err
-		}
-		pp.sel = sel
-		changed = changed || len(sel.Changed) > 0
-		p.Diagnostics = append(p.Diagnostics, ds...)
+		p.pairs = append(p.pairs, &pairPlan{Pair: pairs[i]})
+	}
+	if err := p.selection(ctx); err != nil {
+		return nil, err
+	}
+	changed := false
+	for _, pp := range p.pairs {
+		changed = changed || len(pp.sel.Changed) > 0
+		p.Diagnostics = append(p.Diagnostics, pp.diags...)
 		p.Diagnostics = append(p.Diagnostics, pp.Delta.Diagnostics...)
-		p.pairs = append(p.pairs, pp)
 	}
 	if !changed && !diag.HasErrors(p.Diagnostics) {
-		d := diag.New(diag.NothingChanged, diag.Place{}, "no function differs in %d object(s)", len(pairs))
+		d := diag.New(diag.NothingChanged, diag.Place{}, "no function differs in %d pair(s) of objects", len(pairs))
 		d.Severity = diag.SevError
-		return nil, &diag.Error{Diagnostics: append(p.Diagnostics, d)}
+		ds := append(p.Diagnostics, d)
+		diag.Sort(ds)
+		return nil, &diag.Error{Diagnostics: ds}
 	}
 	for _, pp := range p.pairs {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		w := &writer{plan: p, pp: pp}
 		w.place()
 		w.resolve()
 		p.Diagnostics = append(p.Diagnostics, w.diags...)
 	}
+	p.clashes()
 	diag.Sort(p.Diagnostics)
 	if err := diag.Refuse(p.Diagnostics); err != nil {
 		return nil, err
@@ -93,13 +109,136 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 	return p, nil
 }
 
+// selection closes over all pairs together: what one object brings along may
+// refer to something new that another one defines.
+func (p *Plan) selection(ctx context.Context) error {
+	owners := make(map[string]definition) // global names of all patched objects
+	if len(p.pairs) > 1 {
+		for _, pp := range p.pairs {
+			for i := range pp.Patched.File.Symbols {
+				if s := &pp.Patched.File.Symbols[i]; s.Sec != 0 && s.Bind() != elf.STB_LOCAL && pp.Patched.SymbolAtom(object.SymID(i)) != 0 {
+					if _, ok := owners[s.Name]; !ok {
+						owners[s.Name] = definition{pp, object.SymID(i)}
+					}
+				}
+			}
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, pp := range p.pairs {
+			if pp.sel == nil || pp.stale {
+				var err error
+				if pp.sel, pp.diags, err = elfdiff.Close(ctx, pp.Orig, pp.Patched, pp.Delta, p.opts.Format, pp.roots); err != nil {
+					return err
+				}
+				pp.stale = false
+			}
+		}
+		if len(p.pairs) == 1 {
+			break
+		}
+		for _, pp := range p.pairs {
+			again = p.borrow(pp, owners) || again
+		}
+	}
+	p.defined = make(map[string]definition)
+	for _, pp := range p.pairs {
+		for i := range pp.Patched.File.Symbols {
+			s := &pp.Patched.File.Symbols[i]
+			if s.Sec == 0 || s.Bind() == elf.STB_LOCAL || s.Type() == elf.STT_SECTION {
+				continue
+			}
+			a := pp.Patched.SymbolAtom(object.SymID(i))
+			if a == 0 || !pp.sel.Has(a) {
+				continue
+			}
+			if _, ok := p.defined[s.Name]; ok {
+				at := diag.Place{File: pp.Patched.File.Name, Section: pp.Patched.File.Sections[s.Sec].Name, Symbol: s.Name}
+				p.Diagnostics = append(p.Diagnostics, diag.New(diag.NotImplemented, at, "two objects of the patch define %s", s.Name))
+				continue
+			}
+			p.defined[s.Name] = definition{pp, object.SymID(i)}
+		}
+	}
+	return nil
+}
+
+// borrow makes the new functions of other objects that the selection of pp refers
+// to roots there, and reports whether there was one that was not included yet.
+func (p *Plan) borrow(pp *pairPlan, owners map[string]definition) bool {
+	f := pp.Patched.File
+	found := false
+	var edges []elfdiff.Edge
+	for _, a := range pp.sel.Atoms {
+		edges, _ = pp.Patched.Edges(a, edges[:0])
+		for i := range edges {
+			e := &edges[i]
+			if e.Sym == 0 || e.Sec != 0 || f.Symbols[e.Sym].Shndx != elf.SHN_UNDEF {
+				continue
+			}
+			d, ok := owners[f.Symbols[e.Sym].Name]
+			if !ok || d.pp == pp {
+				continue
+			}
+			at := d.pp.Patched.SymbolAtom(d.sym)
+			u := d.pp.Patched.Atoms[at].Unit
+			if d.pp.sel.Has(at) || u == 0 || d.pp.Delta.AtomStatus[at] != elfdiff.New || slices.Contains(d.pp.roots, u) {
+				continue
+			}
+			d.pp.roots = append(d.pp.roots, u)
+			d.pp.stale, found = true, true
+		}
+	}
+	return found
+}
+
+// clashes refuses what one patch cannot hold: a function that is replaced twice,
+// and new data that another object than the one that refers to it defines.
+func (p *Plan) clashes() {
+	seen := make(map[klp.Symbol]bool)
+	owners := make(map[string]*pairPlan)
+	for _, pp := range p.pairs {
+		for _, f := range pp.funcs {
+			s := klp.Symbol{Object: pp.Object, Name: f.name, Pos: f.pos}
+			if seen[s] {
+				at := diag.Place{File: pp.Patched.File.Name, Symbol: f.name}
+				p.Diagnostics = append(p.Diagnostics, diag.New(diag.SymposUnknown, at, "two objects of the patch replace %s of %s", f.name, pp.Object))
+			}
+			seen[s] = true
+		}
+		for i := range pp.Delta.Data {
+			if d := &pp.Delta.Data[i]; d.Status == elfdiff.New && d.Patched != 0 && !pp.sel.Has(d.Patched) {
+				owners[d.Name] = pp
+			}
+		}
+	}
+	for _, pp := range p.pairs {
+		for i := range pp.relocs {
+			r := &pp.relocs[i]
+			if r.sym == 0 || pp.Patched.File.Symbols[r.sym].Sec != 0 {
+				continue
+			}
+			if o := owners[pp.Patched.File.Symbols[r.sym].Name]; o != nil && o != pp {
+				name := pp.Patched.File.Symbols[r.sym].Name
+				at := diag.Place{File: pp.Patched.File.Name, Section: pp.Patched.File.Sections[pp.sections[r.sec].src].Name}
+				p.Diagnostics = append(p.Diagnostics, diag.New(diag.NotImplemented, at, "refers to %s, which is new data of %s", name, o.Patched.File.Name))
+			}
+		}
+	}
+}
+
 // pairPlan is what was decided about one pair.
 type pairPlan struct {
 	Pair
 	sel      *elfdiff.Selection
+	diags    []diag.Diagnostic // of the selection
+	roots    []elfdiff.UnitID  // new functions that other objects refer to
+	stale    bool              // roots were added
 	sections []outSection
 	bySec    []int32  // by SecID of the patched object: 1 + index into sections
 	off      []uint64 // by AtomID: where an included atom lies in its section
+	pieces   []uint64 // where the selection's pieces lie in their sections
 	relocs   []outReloc
 	funcs    []outFunc
 }
@@ -126,6 +265,7 @@ type outReloc struct {
 }
 
 type outFunc struct {
+	unit elfdiff.UnitID
 	sym  object.SymID // of the patched object
 	name string       // of the original
 	pos  uint64
@@ -133,62 +273,59 @@ type outFunc struct {
 
 // Bytes gives the patch object. The same plan gives the same bytes.
 func (p *Plan) Bytes() ([]byte, error) {
-	if p.opts.Format != elfdiff.FormatKlp {
-		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "patch format %d", p.opts.Format)}}
-	}
-	b := object.NewBuilder(object.Header{Type: elf.ET_REL, Flags: p.pairs[0].Patched.File.Header.Flags, OSABI: p.pairs[0].Patched.File.Header.OSABI})
+	h := p.pairs[0].Patched.File.Header
+	b := object.NewBuilder(object.Header{Type: elf.ET_REL, Flags: h.Flags, OSABI: h.OSABI})
 	b.Name = "patch"
-	var objects []klp.Object
-	var relocs []klp.Reloc
-	index := make(map[string]int)
-	undefined, secSyms := make(map[string]object.SymID), make(map[object.SecID]object.SymID)
+	shared := &common{b: b, sections: make(map[object.SecID]object.SymID), undefined: make(map[string]object.SymID), defined: make(map[string]object.SymID)}
+	var parts []*emitter
 	for _, pp := range p.pairs {
 		if len(pp.sel.Atoms) == 0 {
 			continue
 		}
-		e := emitter{b: b, pp: pp, undefined: undefined, secSyms: secSyms}
-		e.sections()
+		e := &emitter{common: shared, pp: pp}
+		parts = append(parts, e)
+		e.copySections()
 		e.symbols()
+	}
+	var objects []klp.Object
+	var relocs []klp.Reloc
+	index := make(map[string]int)
+	for _, e := range parts {
 		relocs = append(relocs, e.relocs()...)
 		e.imports()
-		i, ok := index[pp.Object]
-		if !ok {
-			i = len(objects)
-			index[pp.Object] = i
-			objects = append(objects, klp.Object{Name: pp.Object})
-		}
-		for _, f := range pp.funcs {
+		for _, f := range e.pp.funcs {
+			i, ok := index[e.pp.Object]
+			if !ok {
+				i = len(objects)
+				index[e.pp.Object] = i
+				objects = append(objects, klp.Object{Name: e.pp.Object})
+			}
 			objects[i].Funcs = append(objects[i].Funcs, klp.Func{Name: f.name, Pos: f.pos, New: e.syms[f.sym]})
 		}
 	}
-	klp.Intermediate(b, objects, relocs, secSyms)
+	klp.Intermediate(b, objects, relocs, shared.sections)
 	return b.Bytes()
 }
 
-// Functions names what the patch replaces, per object in the order of the pairs.
-func (p *Plan) Functions() []klp.Object {
-	var out []klp.Object
+// unique is the knowledge of a caller that gives no symbols: what the originals of one kernel object hold.
+func (p *Plan) unique(of *pairPlan, sym object.SymID) (pos uint64, known bool, why string) {
+	name, n := of.Orig.File.Symbols[sym].Name, 0
+	seen := make(map[*object.File]bool)
 	for _, pp := range p.pairs {
-		o := klp.Object{Name: pp.Object}
-		for _, f := range pp.funcs {
-			o.Funcs = append(o.Funcs, klp.Func{Name: f.name, Pos: f.pos})
+		f := pp.Orig.File
+		if pp.Object != of.Object || seen[f] {
+			continue
 		}
-		out = append(out, o)
-	}
-	return out
-}
-
-// unique is the knowledge of a caller that gives no symbols.
-func unique(f *object.File, sym object.SymID) (pos uint64, known bool, why string) {
-	name, n := f.Symbols[sym].Name, 0
-	for i := range f.Symbols {
-		s := &f.Symbols[i]
-		if s.Name == name && s.Sec != 0 && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE {
-			n++
+		seen[f] = true
+		for i := range f.Symbols {
+			s := &f.Symbols[i]
+			if s.Name == name && s.Sec != 0 && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE {
+				n++
+			}
 		}
 	}
 	if n > 1 {
-		return 0, false, fmt.Sprintf("%d symbols of the original object have this name, and no symbols of the kernel were given", n)
+		return 0, false, fmt.Sprintf("%d symbols of the original objects have this name, and no symbols of the kernel were given", n)
 	}
 	return 0, true, ""
 }

@@ -10,7 +10,11 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
 )
+
+// sttIfunc is STT_GNU_IFUNC: the symbol names a function that gives the address of another. The kernel has none.
+const sttIfunc elf.SymType = 10
 
 // writer decides about one pair: where each included atom lies in the patch,
 // and what each of its references becomes.
@@ -20,12 +24,18 @@ import (
 // the position that symbol and addend give moves by as much as the atom that the
 // reference really leads to.
 type writer struct {
-	plan   *Plan
-	pp     *pairPlan
-	edges  []elfdiff.Edge
-	pieces []uint64                   // where the selection's pieces lie
-	named  map[object.SymID]posAnswer // of the original
-	diags  []diag.Diagnostic
+	plan    *Plan
+	pp      *pairPlan
+	edges   []elfdiff.Edge
+	named   map[symRef]posAnswer
+	globals map[string]object.SymID // of the original; nil: not asked for yet
+	diags   []diag.Diagnostic
+}
+
+// symRef is a symbol of the original of a pair.
+type symRef struct {
+	pp  *pairPlan
+	sym object.SymID
 }
 
 type posAnswer struct {
@@ -33,13 +43,24 @@ type posAnswer struct {
 	known bool
 }
 
+// fail records what the catalogue has for code; refuse does so as an error.
 func (w *writer) fail(code diag.Code, atom elfdiff.AtomID, off uint64, format string, args ...any) {
+	w.diags = append(w.diags, w.diagnostic(code, atom, off, format, args...))
+}
+
+func (w *writer) refuse(code diag.Code, atom elfdiff.AtomID, off uint64, format string, args ...any) {
+	d := w.diagnostic(code, atom, off, format, args...)
+	d.Severity = diag.SevError
+	w.diags = append(w.diags, d)
+}
+
+func (w *writer) diagnostic(code diag.Code, atom elfdiff.AtomID, off uint64, format string, args ...any) diag.Diagnostic {
 	g := w.pp.Patched
 	at := &g.Atoms[atom]
 	p := diag.Place{File: g.File.Name, Section: g.File.Sections[at.Sec].Name, Symbol: g.Name(atom)}.At(off)
 	d := diag.New(code, p, format, args...)
 	d.Chain = w.pp.sel.Chain(g, atom)
-	w.diags = append(w.diags, d)
+	return d
 }
 
 // place gives every included atom its place.
@@ -55,9 +76,9 @@ func (w *writer) place() {
 		}
 		w.pp.off[a] = w.put(elfdiff.Piece{Sec: at.Sec, Off: at.Off, Size: at.Size}, align)
 	}
-	w.pieces = make([]uint64, len(w.pp.sel.Pieces))
+	w.pp.pieces = make([]uint64, len(w.pp.sel.Pieces))
 	for i, p := range w.pp.sel.Pieces {
-		w.pieces[i] = w.put(p, 1)
+		w.pp.pieces[i] = w.put(p, 1)
 	}
 }
 
@@ -92,7 +113,7 @@ func (w *writer) section(sec object.SecID) int {
 
 // resolve decides about every reference of every included atom, and names the functions.
 func (w *writer) resolve() {
-	w.named = make(map[object.SymID]posAnswer)
+	w.named = make(map[symRef]posAnswer)
 	for _, a := range w.pp.sel.Atoms {
 		w.atom(a)
 	}
@@ -100,7 +121,7 @@ func (w *writer) resolve() {
 		w.edges = w.pp.Patched.DataEdges(p, w.edges[:0])
 		for k := range w.edges {
 			e := &w.edges[k]
-			w.target(w.pp.Patched.AtomAt(p.Sec, p.Off), e, outReloc{sec: w.section(p.Sec), off: e.Off - p.Off + w.pieces[i], typ: e.Type, addend: e.Disp - int64(e.Bias)}, false)
+			w.target(w.pp.Patched.AtomAt(p.Sec, p.Off), e, outReloc{sec: w.section(p.Sec), off: e.Off - p.Off + w.pp.pieces[i], typ: e.Type, addend: e.Disp - int64(e.Bias)}, false)
 		}
 	}
 	for _, e := range w.pp.sel.Constants {
@@ -110,33 +131,42 @@ func (w *writer) resolve() {
 		main := w.pp.Patched.Units[u].Main
 		x := w.pp.Delta.OrigOf[main]
 		sym := w.pp.Orig.Atoms[x].Sym
-		pos, ok := w.position(sym)
-		if !ok {
-			w.fail(diag.SymposUnknown, main, w.pp.Patched.Atoms[main].Off, "cannot tell which %s of %s to replace: %s", w.pp.Orig.Name(x), w.pp.Object, w.why(sym))
+		if sym == 0 {
+			w.fail(diag.UnnamedData, main, w.pp.Patched.Atoms[main].Off, "the function that it replaces has no symbol")
 			continue
 		}
-		w.pp.funcs = append(w.pp.funcs, outFunc{sym: w.pp.Patched.Atoms[main].Sym, name: w.pp.Orig.Name(x), pos: pos})
+		if w.pp.Orig.File.Symbols[sym].Type() == sttIfunc {
+			w.fail(diag.RelocUnsupported, main, w.pp.Patched.Atoms[main].Off, "%s is an indirect function", w.pp.Orig.Name(x))
+			continue
+		}
+		pos, ok := w.position(w.pp, sym)
+		if !ok {
+			w.fail(diag.SymposUnknown, main, w.pp.Patched.Atoms[main].Off, "cannot tell which %s of %s to replace: %s", w.pp.Orig.Name(x), w.pp.Object, w.why(w.pp, sym))
+			continue
+		}
+		w.pp.funcs = append(w.pp.funcs, outFunc{unit: u, sym: w.pp.Patched.Atoms[main].Sym, name: w.pp.Orig.Name(x), pos: pos})
 	}
 }
 
-func (w *writer) position(sym object.SymID) (uint64, bool) {
-	if p, ok := w.named[sym]; ok {
-		return p.pos, p.known
+func (w *writer) position(pp *pairPlan, sym object.SymID) (uint64, bool) {
+	key := symRef{pp, sym}
+	p, ok := w.named[key]
+	if !ok {
+		p.pos, p.known, _ = w.ask(pp, sym)
+		w.named[key] = p
 	}
-	pos, known, _ := w.ask(sym)
-	w.named[sym] = posAnswer{pos, known}
-	return pos, known
+	return p.pos, p.known
 }
 
-func (w *writer) ask(sym object.SymID) (uint64, bool, string) {
+func (w *writer) ask(pp *pairPlan, sym object.SymID) (uint64, bool, string) {
 	if w.plan.opts.Positions == nil {
-		return unique(w.pp.Orig.File, sym)
+		return w.plan.unique(pp, sym)
 	}
-	return w.plan.opts.Positions.Position(w.pp.Object, w.pp.Orig.File, sym)
+	return w.plan.opts.Positions.Position(pp.Object, pp.Orig.File, sym)
 }
 
-func (w *writer) why(sym object.SymID) string {
-	_, _, why := w.ask(sym)
+func (w *writer) why(pp *pairPlan, sym object.SymID) string {
+	_, _, why := w.ask(pp, sym)
 	return why
 }
 
@@ -144,7 +174,13 @@ func (w *writer) why(sym object.SymID) string {
 func (w *writer) atom(a elfdiff.AtomID) {
 	g := w.pp.Patched
 	at := &g.Atoms[a]
-	w.edges, _ = g.Edges(a, w.edges[:0])
+	edges, decoded := g.Edges(a, w.edges[:0])
+	w.edges = edges
+	if !decoded && at.Kind != elfdiff.AtomPad {
+		// Operands that the assembler resolved may have been overlooked.
+		w.refuse(diag.Undecodable, a, at.Off, "%s travels, and its code does not decode to its end", g.Name(a))
+		return
+	}
 	sec := w.section(at.Sec)
 	for i := range w.edges {
 		e := &w.edges[i]
@@ -165,11 +201,10 @@ func (w *writer) resolved(a elfdiff.AtomID, e *elfdiff.Edge, sec int, off uint64
 		w.fail(diag.NotImplemented, a, e.Off, "an operand leads outside all sections")
 		return
 	}
-	data := w.pp.sections[sec].data
-	field := data[off : off+uint64(e.Size)]
+	field := w.pp.sections[sec].data[off : off+uint64(e.Size)]
 	here := int64(w.pp.off[a]) - int64(g.Atoms[a].Off)
-	if w.pp.sel.Has(t.Atom) {
-		v := signed(field) + int64(w.pp.off[t.Atom]) - int64(g.Atoms[t.Atom].Off) - here
+	if w.pp.sel.Has(t.Atom) && !w.redirected(a, e, t) {
+		v := signed(field) + w.moved(t.Atom) - here
 		if e.Size == 1 && (v < math.MinInt8 || v > math.MaxInt8) || v < math.MinInt32 || v > math.MaxInt32 {
 			w.fail(diag.ShortBranch, a, e.Off, "a branch to %s does not reach it any more", g.TargetText(t))
 			return
@@ -193,6 +228,11 @@ func (w *writer) resolved(a elfdiff.AtomID, e *elfdiff.Edge, sec int, off uint64
 	w.target(a, e, outReloc{sec: sec, off: off, typ: typ, addend: e.Disp - int64(e.Bias)}, true)
 }
 
+// moved says how far an included atom has moved within its section.
+func (w *writer) moved(a elfdiff.AtomID) int64 {
+	return int64(w.pp.off[a]) - int64(w.pp.Patched.Atoms[a].Off)
+}
+
 func signed(b []byte) int64 {
 	if len(b) == 1 {
 		return int64(int8(b[0]))
@@ -208,6 +248,10 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 		w.fail(diag.RelocUnsupported, a, e.Off, "%v against %s", r.typ, g.EdgeText(e))
 		return
 	}
+	if f.Symbols[e.Sym].Type() == sttIfunc {
+		w.fail(diag.RelocUnsupported, a, e.Off, "refers to %s, an indirect function", f.Symbols[e.Sym].Name)
+		return
+	}
 	t := g.Resolve(e)
 	if t.Atom == 0 {
 		w.undefined(a, e, r)
@@ -219,40 +263,103 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 		raw += int64(f.Symbols[e.Sym].Value)
 	}
 	named := !positional && e.Sym != 0 && namesTarget(f, e.Sym)
+	if !w.oneReading(e, t) {
+		w.fail(diag.AmbiguousTarget, a, e.Off, "refers to the end of %s or to %s, which do not stay together", g.Name(t.Atom-1), g.Name(t.Atom))
+		return
+	}
 	if w.pp.sel.Has(t.Atom) && !w.redirected(a, e, t) {
-		if named && f.Symbols[e.Sym].Sec == at.Sec {
+		switch {
+		case named && f.Symbols[e.Sym].Sec == at.Sec, !named && !positional && w.label(e.Sym, t.Atom):
 			r.sym = e.Sym
-		} else {
+		default:
 			r.into = w.section(at.Sec) + 1
-			r.addend = raw + int64(w.pp.off[t.Atom]) - int64(at.Off)
+			r.addend = raw + w.moved(t.Atom)
 		}
 		w.pp.relocs = append(w.pp.relocs, r)
 		return
 	}
-	if named && f.Symbols[e.Sym].Bind() != elf.STB_LOCAL {
-		w.global(a, e, r, f.Symbols[e.Sym].Name, f.Symbols[e.Sym].Type())
-		return
-	}
 	x := w.pp.Delta.OrigOf[t.Atom]
-	if x == 0 || w.pp.Orig.Atoms[x].Sym == 0 {
+	name := ""
+	if named {
+		name = f.Symbols[e.Sym].Name
+	}
+	sym := w.original(x, name)
+	if sym == 0 {
 		w.fail(diag.UnnamedData, a, e.Off, "refers to %s, which has no symbol in the original", g.TargetText(t))
 		return
 	}
-	sym := w.pp.Orig.Atoms[x].Sym
-	s := &w.pp.Orig.File.Symbols[sym]
-	r.addend = raw - int64(at.Off)
-	if s.Bind() != elf.STB_LOCAL {
-		w.global(a, e, r, s.Name, s.Type())
-		return
+	// Both atoms start at the same thing, and hold the same.
+	o := w.pp.Orig
+	r.addend = raw - int64(at.Off) + int64(o.Atoms[x].Off) - int64(o.File.Symbols[sym].Value)
+	w.kernel(a, e, r, w.pp, sym)
+}
+
+// label reports whether a reference into a section of mergeable data has to keep
+// its symbol: linkers take section symbol and addend there for a position only
+// where nothing is added for the instruction.
+func (w *writer) label(sym object.SymID, a elfdiff.AtomID) bool {
+	g := w.pp.Patched
+	s := &g.File.Symbols[sym]
+	return sym != 0 && s.Type() != elf.STT_SECTION && s.Name != "" && g.File.Sections[g.Atoms[a].Sec].Flags&elf.SHF_MERGE != 0 && g.SymbolAtom(sym) == a
+}
+
+// oneReading reports whether a reference to a position leads to the same place
+// whether it means the start of t or the end of what lies before it. Both do
+// when the two stay together: in the patch, or in the running kernel.
+func (w *writer) oneReading(e *elfdiff.Edge, t elfdiff.Target) bool {
+	g := w.pp.Patched
+	x := *e
+	x.Taken = e.Taken || e.Indexed // a negative index from the end
+	p := g.Before(&x, t)
+	if p == 0 || w.pp.Delta.AtomStatus[p] == elfdiff.Padding {
+		return true
 	}
-	pos, ok := w.position(sym)
-	if !ok {
-		w.fail(diag.SymposUnknown, a, e.Off, "refers to %s of the running kernel: %s", s.Name, w.why(sym))
-		return
+	if s := g.Atoms[p].Sym; s != 0 && symbols.Parse(g.File.Symbols[s].Name).Flags&(symbols.Disposable|symbols.UniqueID) != 0 {
+		return true // a single thing that a macro made: nobody walks to its end
 	}
-	r.klp = &klp.Symbol{Object: w.pp.Object, Name: s.Name, Pos: pos, Type: s.Type()}
-	r.gate = w.pp.Object
-	w.pp.relocs = append(w.pp.relocs, r)
+	switch before, here := w.pp.sel.Has(p), w.pp.sel.Has(t.Atom); {
+	case before && here:
+		return w.moved(p) == w.moved(t.Atom)
+	case before || here:
+		return false
+	}
+	o := w.pp.Orig
+	y, z := w.pp.Delta.OrigOf[p], w.pp.Delta.OrigOf[t.Atom]
+	return y != 0 && z != 0 && o.Atoms[y].Sec == o.Atoms[z].Sec && o.Atoms[y].Off+o.Atoms[y].Size == o.Atoms[z].Off
+}
+
+// original gives the symbol by which the original has atom x: the one that the
+// reference uses where there is one, else that which stands for the atom. 0: it has no name.
+func (w *writer) original(x elfdiff.AtomID, name string) object.SymID {
+	if x == 0 {
+		return 0
+	}
+	g := w.pp.Orig
+	sym := g.Atoms[x].Sym
+	if sym == 0 || !namesTarget(g.File, sym) {
+		return 0
+	}
+	if name == "" || g.File.Symbols[sym].Name == name {
+		return sym
+	}
+	if w.globals == nil {
+		w.globals = globals(g.File)
+	}
+	if s, ok := w.globals[name]; ok && g.SymbolAtom(s) == x {
+		return s
+	}
+	return sym
+}
+
+// globals gives the symbols that an object defines for others.
+func globals(f *object.File) map[string]object.SymID {
+	m := make(map[string]object.SymID)
+	for i := range f.Symbols {
+		if s := &f.Symbols[i]; s.Sec != 0 && s.Bind() != elf.STB_LOCAL {
+			m[s.Name] = object.SymID(i)
+		}
+	}
+	return m
 }
 
 // redirected reports whether a reference to an included function has to lead to
@@ -262,14 +369,22 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 func (w *writer) redirected(a elfdiff.AtomID, e *elfdiff.Edge, t elfdiff.Target) bool {
 	g := w.pp.Patched
 	at := &g.Atoms[t.Atom]
-	if at.Kind != elfdiff.AtomFunc || t.Disp != 0 || at.Unit == 0 || g.Units[at.Unit].Main != t.Atom || g.Atoms[a].Kind == elfdiff.AtomEntry || g.Atoms[a].Kind == elfdiff.AtomExcluded || a == 0 {
+	if at.Kind != elfdiff.AtomFunc || t.Disp != 0 || at.Unit == 0 || g.Units[at.Unit].Main != t.Atom {
 		return false
 	}
-	if w.pp.Delta.AtomStatus[t.Atom] != elfdiff.Changed || e.Kind == elfdiff.EdgeBranch {
+	return w.pp.Delta.AtomStatus[t.Atom] == elfdiff.Changed && w.address(a, e)
+}
+
+// address reports whether a reference takes an address that may be kept, other than a table entry or a call.
+func (w *writer) address(a elfdiff.AtomID, e *elfdiff.Edge) bool {
+	if a == 0 {
 		return false
 	}
-	if e.Kind == elfdiff.EdgeReloc && g.Atoms[a].Kind.Code() && w.branch(a, e) {
+	switch k := w.pp.Patched.Atoms[a].Kind; {
+	case k == elfdiff.AtomEntry || k == elfdiff.AtomExcluded || e.Kind == elfdiff.EdgeBranch:
 		return false
+	case e.Kind == elfdiff.EdgeReloc && k.Code():
+		return !w.branch(a, e)
 	}
 	return true
 }
@@ -285,51 +400,92 @@ func (w *writer) branch(a elfdiff.AtomID, e *elfdiff.Edge) bool {
 	return i >= 1 && (d[i-1] == 0xe8 || d[i-1] == 0xe9) || i >= 2 && d[i-2] == 0x0f && d[i-1]&0xf0 == 0x80
 }
 
-// undefined settles a reference to a symbol that the patched object does not define.
+// undefined settles a reference to something of which the patched object has no contents.
 func (w *writer) undefined(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc) {
 	f := w.pp.Patched.File
 	s := &f.Symbols[e.Sym]
 	switch {
-	case s.Sec != 0 && f.Sections[s.Sec].Alloc() && f.Sections[s.Sec].Size == 0:
+	case e.Sym == 0:
+		w.fail(diag.RelocUnsupported, a, e.Off, "%v without a symbol", r.typ)
+	case s.Sec != 0 && f.Sections[s.Sec].Alloc() && f.Sections[s.Sec].Size == 0 && s.Bind() == elf.STB_LOCAL:
 		// Something without a size (an empty lock class): its address is all there is to it.
 		r.into = w.section(s.Sec) + 1
 		r.addend += int64(s.Value)
 		w.pp.relocs = append(w.pp.relocs, r)
-	case e.Sym == 0 || s.Type() == elf.STT_SECTION || s.Sec != 0:
-		w.fail(diag.UnnamedData, a, e.Off, "refers to section %s, which holds nothing that could be named", f.SymName(e.Sym))
+	case s.Type() == elf.STT_SECTION || s.Sec != 0:
+		w.fail(diag.UnnamedData, a, e.Off, "refers to %s, of which there is nothing in the object", f.SymName(e.Sym))
 	case s.Shndx == elf.SHN_ABS, s.Shndx == elf.SHN_COMMON:
 		w.fail(diag.RelocUnsupported, a, e.Off, "refers to %s, which is %v", s.Name, s.Shndx)
 	default:
+		r.sym = e.Sym
 		w.global(a, e, r, s.Name, s.Type())
 	}
 }
 
-// global settles a reference to a global symbol outside the patch.
+// global settles a reference to a symbol that the object does not define, by the
+// name that r has in r.sym or r.name.
 func (w *writer) global(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, name string, typ elf.SymType) {
-	f := w.pp.Patched.File
-	defined := e.Sec != 0
-	owner, exported := "", false
-	if w.plan.opts.Exports != nil {
-		owner, exported = w.plan.opts.Exports.Exporter(name)
-	}
-	switch {
-	case exported && owner == klp.Vmlinux, w.plan.opts.Exports == nil && !defined:
-		if e.Sym != 0 && f.Symbols[e.Sym].Name == name && !defined {
-			r.sym = e.Sym
-		} else {
-			r.name = name
+	if d, ok := w.plan.defined[name]; ok {
+		// Another object of the same patch brings it.
+		at := d.pp.Patched.SymbolAtom(d.sym)
+		if d.pp.Delta.AtomStatus[at] != elfdiff.Changed || !w.address(a, e) {
+			w.pp.relocs = append(w.pp.relocs, r)
+			return
 		}
-		w.pp.relocs = append(w.pp.relocs, r)
+		if x := d.pp.Delta.OrigOf[at]; x != 0 && d.pp.Orig.Atoms[x].Sym != 0 {
+			w.kernel(a, e, r, d.pp, d.pp.Orig.Atoms[x].Sym)
+			return
+		}
+	}
+	if x := w.plan.opts.Exports; x != nil {
+		if owner, ok := x.Exporter(name); !ok {
+			w.klp(a, e, r, klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}) // of the same kernel object, in another file
+			return
+		} else if owner != klp.Vmlinux {
+			w.klp(a, e, r, klp.Symbol{Object: owner, Name: name, Type: typ})
+			return
+		}
+	}
+	w.pp.relocs = append(w.pp.relocs, r)
+}
+
+// kernel settles a reference to what the running kernel has: symbol sym of the original of pp.
+func (w *writer) kernel(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, pp *pairPlan, sym object.SymID) {
+	s := &pp.Orig.File.Symbols[sym]
+	k := klp.Symbol{Object: pp.Object, Name: s.Name, Type: s.Type()}
+	if x := w.plan.opts.Exports; x != nil && s.Bind() != elf.STB_LOCAL {
+		if owner, ok := x.Exporter(s.Name); ok {
+			_, here := w.plan.defined[s.Name] // an ordinary reference would lead to the replacement
+			if owner == klp.Vmlinux && !here {
+				r.sym, r.name = 0, s.Name
+				w.pp.relocs = append(w.pp.relocs, r)
+				return
+			}
+			k.Object = owner
+		}
+	}
+	var ok bool
+	if k.Pos, ok = w.position(pp, sym); !ok {
+		w.fail(diag.SymposUnknown, a, e.Off, "refers to %s of the running kernel: %s", s.Name, w.why(pp, sym))
 		return
-	case exported:
-		r.klp = &klp.Symbol{Object: owner, Name: name, Type: typ}
-		r.gate = w.pp.Object
-	case defined:
-		r.klp = &klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}
-		r.gate = w.pp.Object
-	default:
-		// Not exported and not in this object: the kernel itself, or another object of the same module.
-		r.klp = &klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}
+	}
+	w.klp(a, e, r, k)
+}
+
+// klp makes a reference one that the livepatch core resolves.
+func (w *writer) klp(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, k klp.Symbol) {
+	r.sym, r.name, r.klp, r.gate = 0, "", &k, klp.Vmlinux
+	if k.Object != klp.Vmlinux {
+		at := &w.pp.Patched.Atoms[a]
+		switch {
+		case w.pp.Object == klp.Vmlinux:
+			w.fail(diag.NotImplemented, a, e.Off, "code of the kernel itself refers to %s of module %s", k.Name, k.Object)
+			return
+		case at.Kind == elfdiff.AtomEntry || at.Kind == elfdiff.AtomExcluded || at.Flag&elfdiff.FlagBody != 0:
+			// The kernel reads the tables of a patch when it loads it, which may be before the module is there.
+			w.fail(diag.NotImplemented, a, e.Off, "a table entry refers to %s of module %s, which the kernel may resolve too late", k.Name, k.Object)
+			return
+		}
 		r.gate = w.pp.Object
 	}
 	w.pp.relocs = append(w.pp.relocs, r)
@@ -348,7 +504,7 @@ func (w *writer) constant(e elfdiff.AtomID) {
 		return
 	}
 	t := g.Resolve(&w.edges[0])
-	if t.Atom == 0 || !w.pp.sel.Has(t.Atom) || t.Disp < 2 {
+	if t.Atom == 0 || !w.pp.sel.Has(t.Atom) || t.Disp < 2 || t.Disp+8 > int64(g.Atoms[t.Atom].Size) {
 		w.fail(diag.RuntimeConst, e, at.Off, "an instruction listed in %s lies outside the function", sec)
 		return
 	}
@@ -364,11 +520,16 @@ func (w *writer) constant(e elfdiff.AtomID) {
 	r := outReloc{sec: out, off: start + 3, typ: elf.R_X86_64_PC32, addend: -4}
 	sym := w.lookup(name)
 	if sym != 0 && w.pp.Patched.File.Symbols[sym].Sec != 0 {
-		edge := elfdiff.Edge{Off: start + 3, Sym: sym, Sec: w.pp.Patched.File.Symbols[sym].Sec, Type: r.typ, Size: 4, Bias: 4, Kind: elfdiff.EdgeReloc}
+		edge := elfdiff.Edge{Off: g.Atoms[t.Atom].Off + uint64(t.Disp), Sym: sym, Sec: w.pp.Patched.File.Symbols[sym].Sec, Type: r.typ, Size: 4, Bias: 4, Kind: elfdiff.EdgeReloc}
 		w.target(t.Atom, &edge, r, false)
 		return
 	}
-	w.global(t.Atom, &elfdiff.Edge{Sym: sym}, r, name, elf.STT_NOTYPE)
+	if sym != 0 {
+		r.sym = sym
+	} else {
+		r.name = name
+	}
+	w.global(t.Atom, &elfdiff.Edge{Off: g.Atoms[t.Atom].Off + uint64(t.Disp), Kind: elfdiff.EdgeData}, r, name, elf.STT_NOTYPE)
 }
 
 // lookup finds a symbol of the patched object by name; 0 when there is none.

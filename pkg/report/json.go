@@ -120,11 +120,7 @@ func (r *Diff) WriteJSON(w io.Writer) error {
 		if !r.shown(f.Status) {
 			continue
 		}
-		d.row(jsonFunction{
-			ID: clean(f.ID), Name: clean(f.Name), OrigName: clean(f.OrigName), Demangled: clean(f.Demangled), File: clean(f.File),
-			Status: f.Status.String(), Confidence: confidence(f.Confidence), Section: clean(f.Section), OrigSize: f.OrigSize, PatchedSize: f.PatchedSize,
-			Members: cleanAll(f.Members), Aliases: cleanAll(f.Aliases), Causes: causes(f.Causes),
-		})
+		d.row(functionRow(f))
 	}
 	d.end()
 	d.list("data")
@@ -133,16 +129,28 @@ func (r *Diff) WriteJSON(w io.Writer) error {
 		if !r.shown(v.Status) {
 			continue
 		}
-		d.row(jsonDatum{
-			ID: clean(v.ID), Name: clean(v.Name), OrigName: clean(v.OrigName), Demangled: clean(v.Demangled), File: clean(v.File),
-			Status: v.Status.String(), Confidence: confidence(v.Confidence), Section: clean(v.Section), ReadOnly: v.ReadOnly,
-			OrigSize: v.OrigSize, PatchedSize: v.PatchedSize, Readers: cleanAll(v.Readers), Causes: causes(v.Causes),
-		})
+		d.row(datumRow(v))
 	}
 	d.end()
 	d.diagnostics(r.Delta.Diagnostics)
 	d.member("summary", r.summary())
 	return d.close()
+}
+
+func functionRow(f *elfdiff.Function) jsonFunction {
+	return jsonFunction{
+		ID: clean(f.ID), Name: clean(f.Name), OrigName: clean(f.OrigName), Demangled: clean(f.Demangled), File: clean(f.File),
+		Status: f.Status.String(), Confidence: confidence(f.Confidence), Section: clean(f.Section), OrigSize: f.OrigSize, PatchedSize: f.PatchedSize,
+		Members: cleanAll(f.Members), Aliases: cleanAll(f.Aliases), Causes: causes(f.Causes),
+	}
+}
+
+func datumRow(v *elfdiff.Datum) jsonDatum {
+	return jsonDatum{
+		ID: clean(v.ID), Name: clean(v.Name), OrigName: clean(v.OrigName), Demangled: clean(v.Demangled), File: clean(v.File),
+		Status: v.Status.String(), Confidence: confidence(v.Confidence), Section: clean(v.Section), ReadOnly: v.ReadOnly,
+		OrigSize: v.OrigSize, PatchedSize: v.PatchedSize, Readers: cleanAll(v.Readers), Causes: causes(v.Causes),
+	}
 }
 
 // WriteDiagnosticsJSON writes a document DiffSchema that holds diagnostics
@@ -210,11 +218,13 @@ type document struct {
 	rows int // in the list that is open
 }
 
-func newDocument(w io.Writer) *document {
+func newDocument(w io.Writer) *document { return newDocumentOf(w, DiffSchema) }
+
+func newDocumentOf(w io.Writer, schema string) *document {
 	d := &document{sink: sink{w: w}}
 	d.enc = json.NewEncoder(&d.buf)
 	d.enc.SetEscapeHTML(false)
-	d.print("{\n \"schema\": \"", DiffSchema, "\"")
+	d.print("{\n \"schema\": \"", schema, "\"")
 	return d
 }
 
@@ -250,15 +260,7 @@ func (d *document) end() {
 func (d *document) diagnostics(ds []diag.Diagnostic) {
 	d.list("diagnostics")
 	for i := range ds {
-		x := &ds[i]
-		row := jsonDiagnostic{
-			Code: string(x.Code), Severity: x.Severity.String(), File: clean(x.Place.File), Symbol: clean(x.Place.Symbol), Section: clean(x.Place.Section),
-			Message: clean(x.Message), Remedy: remedy(x), Chain: cleanAll(x.Chain),
-		}
-		if x.Place.HasOffset {
-			row.Offset = hex(x.Place.Offset)
-		}
-		d.row(row)
+		d.row(diagnosticRow(&ds[i]))
 	}
 	d.end()
 }

@@ -1,5 +1,6 @@
-// Package report renders a Delta: as text for people and as the JSON document
-// kdelta.diff/v1 for programs. Schema holds the schema of that document.
+// Package report renders a Delta and a patch: as text for people and as the JSON
+// documents kdelta.diff/v1 and kdelta.patch/v1 for programs. Schema and
+// SchemaOfPatch give the schemas of those.
 //
 // The output depends on the arguments alone: no clock, no paths but the names
 // given, no order of maps. Nothing is buffered beyond one row, so the io.Writer

@@ -20,10 +20,12 @@ import (
 // use. A keyword that it does not know is an error, so that nothing is passed over.
 type validator struct{ root map[string]any }
 
-func newValidator(tb testing.TB) *validator {
+func newValidator(tb testing.TB) *validator { return newValidatorOf(tb, Schema()) }
+
+func newValidatorOf(tb testing.TB, schema string) *validator {
 	tb.Helper()
 	v := new(validator)
-	if err := json.Unmarshal([]byte(Schema()), &v.root); err != nil {
+	if err := json.Unmarshal([]byte(schema), &v.root); err != nil {
 		tb.Fatal(err)
 	}
 	return v

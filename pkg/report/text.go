@@ -165,8 +165,18 @@ func causeText(cs []elfdiff.Cause) string {
 	if c.Detail != "" {
 		b.WriteString(" (" + cut(c.Detail) + ")")
 	}
-	if n := len(cs) - 1; n > 0 {
+	var inlined []string
+	for i := range cs[1:] {
+		if d := &cs[1+i]; d.Kind == elfdiff.CauseInlined {
+			name, _, _ := strings.Cut(d.Detail, ", called at ")
+			inlined = append(inlined, clean(name))
+		}
+	}
+	if n := len(cs) - 1 - len(inlined); n > 0 {
 		b.WriteString(fmt.Sprintf(" (+%d more)", n))
+	}
+	if len(inlined) > 0 {
+		b.WriteString("; inlined " + someOf(inlined, maxReaders))
 	}
 	return b.String()
 }

@@ -22,14 +22,14 @@ var layers = [][]string{
 	{"elfdiff"},
 	{"pkg/klp", "pkg/kernel", "pkg/livepatch"},
 	{"pkg/kernel/image"},
-	{"pkg/patch"},
+	{"pkg/patch", "pkg/debuginfo"}, // nothing below pkg/report may know of debug information: it decides nothing
 	{"pkg/report", "pkg/module", "pkg/verify"},
 	{"examples/..."},
 }
 
 // lean are the packages that other programs link: with what is in thirdParty
 // and the standard library, nothing else.
-var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/report"}
+var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/debuginfo", "pkg/report"}
 
 var thirdParty = []string{"github.com/ianlancetaylor/demangle", "golang.org/x/arch"}
 

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/pkg/report"
+)
+
+// patchDocument is the part of kdelta.patch/v1 that the tests look at.
+type patchDocument struct {
+	Schema    string
+	Functions []struct {
+		Object, File, Name, Status string
+		OrigName                   string `json:"orig_name"`
+		Position                   uint64
+		Why                        []string
+	}
+	Items []struct {
+		Kind, Name, Section, Offset string
+		Size                        uint64
+		Why                         []string
+	}
+	Sections    []struct{ Name string }
+	Diagnostics []struct {
+		Code, Severity, File, Message, Remedy string
+		Chain                                 []string
+	}
+	Output *struct {
+		Name string
+		Size int
+	}
+}
+
+func decodePatch(t *testing.T, s string) patchDocument {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(s))
+	var d patchDocument
+	if err := dec.Decode(&d); err != nil {
+		t.Fatalf("%v in %s", err, s)
+	}
+	if dec.More() || d.Schema != report.PatchSchema {
+		t.Errorf("schema %q, more %v", d.Schema, dec.More())
+	}
+	return d
+}
+
+func patchArgsOf(out string, parts ...string) []string {
+	return append(append([]string{"patch"}, parts...), "-o", out)
+}
+
+// All exit codes, as text and as JSON. What is not written leaves the output as it was, there or not.
+func TestPatch(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name  string
+		args  []string
+		code  int
+		fns   string // "status object:name"
+		text  string // of standard output
+		diags string // codes of the errors, in order
+	}{
+		{"written", sides("static-local-new/gcc"), patchWritten, "changed vmlinux:f", "replaces  vmlinux:f,0  .text.f  42", ""},
+		{"clang", sides("static-local-new/clang"), patchWritten, "changed vmlinux:f", "replaces  vmlinux:f,0", ""},
+		{"new function", sides("func-new-static/gcc"), patchWritten, "changed vmlinux:caller, new vmlinux:clamp", "by caller\n", ""},
+		{"object", append([]string{"--object", "snd-hda.ko"}, sides("const-code/gcc")...), patchWritten, "changed snd_hda:changed_one, changed snd_hda:changed_imm", "snd_hda:changed_one,0", ""},
+		{"two pairs of two objects", slices.Concat(sides("const-code/gcc"), []string{"--object=mod"}, sides("static-local-new/gcc")), patchWritten,
+			"changed vmlinux:changed_one, changed vmlinux:changed_imm, changed mod:f", "mod:f,0", ""},
+		{"flags that say what is so anyway", append([]string{"--symbols", "none", "--format", "klp"}, sides("const-code/gcc")...), patchWritten, "changed vmlinux:changed_one, changed vmlinux:changed_imm", "2 function(s) replaced", ""},
+		{"data changed", sides("data-changed/gcc"), patchRefused, "", "", "data-changed data-changed data-changed"},
+		{"position", sides("multi-tu/gcc"), patchRefused, "", "", "sympos-unknown*"},
+		{"dirty object", sides("dirty-reloc/as"), patchTrouble, "", "", "reloc-nonzero"},
+		{"one of two refused", slices.Concat(sides("const-code/gcc"), sides("data-changed/gcc")), patchRefused, "", "", "data-changed data-changed data-changed"},
+		{"nothing", sides("same/gcc"), patchNothing, "", "", "nothing-changed"},
+		{"line numbers", sides("line-shift-call/gcc"), patchNothing, "", "", "nothing-changed"},
+		{"nothing and something", slices.Concat(sides("same/gcc"), sides("static-local-new/gcc")), patchWritten, "changed vmlinux:f", "vmlinux:f,0", ""},
+		{"missing", []string{"missing", "missing"}, patchTrouble, "", "", "file-unreadable file-unreadable"},
+		{"no object file", []string{"patch.go", "patch.go"}, patchTrouble, "", "", "elf-malformed elf-malformed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, flags := range [][]string{nil, {"-v"}, {"--json"}} {
+				for _, before := range []string{"", "what was there before\n"} {
+					out := filepath.Join(dir, "out.o")
+					os.Remove(out)
+					if before != "" {
+						if err := os.WriteFile(out, []byte(before), 0o600); err != nil {
+							t.Fatal(err)
+						}
+					}
+					r := do(patchArgsOf(out, append(flags, c.args...)...)...)
+					if r.code != c.code {
+						t.Fatalf("exit code %d, want %d; %s%s", r.code, c.code, r.out, r.errOut)
+					}
+					data, err := os.ReadFile(out)
+					switch {
+					case c.code == patchWritten:
+						if _, perr := object.Parse(data, object.Options{}); err != nil || perr != nil {
+							t.Errorf("output: %v, %v", err, perr)
+						}
+					case before == "" && !os.IsNotExist(err), before != "" && string(data) != before:
+						t.Errorf("the output was touched: %v, %q", err, data)
+					}
+					if left, _ := filepath.Glob(filepath.Join(dir, ".kdelta-*")); len(left) > 0 {
+						t.Errorf("left behind: %v", left)
+					}
+					if c.code != patchWritten && !strings.Contains(r.errOut, strings.TrimSuffix(strings.Fields(c.diags)[0], "*")) || c.code == patchWritten && r.errOut != "" && flags == nil {
+						t.Errorf("on stderr: %s", r.errOut)
+					}
+					if c.code == patchRefused && !strings.Contains(r.errOut, "remedy: ") {
+						t.Errorf("no remedy: %s", r.errOut)
+					}
+					if len(flags) == 0 || flags[0] != "--json" {
+						if !strings.Contains(r.out, c.text) || c.code != patchWritten && r.out != "" {
+							t.Errorf("output %q, want %q", r.out, c.text)
+						}
+						continue
+					}
+					d := decodePatch(t, r.out)
+					var fns, codes []string
+					for _, f := range d.Functions {
+						fns = append(fns, f.Status+" "+f.Object+":"+f.Name)
+						if len(f.Why) == 0 || f.Why[len(f.Why)-1] != f.Name {
+							t.Errorf("why: %v", f.Why)
+						}
+					}
+					for _, x := range d.Diagnostics {
+						if x.Severity == "error" {
+							codes = append(codes, x.Code)
+						}
+					}
+					if got := strings.Join(fns, ", "); got != c.fns {
+						t.Errorf("functions %q, want %q", got, c.fns)
+					}
+					got := strings.Join(codes, " ")
+					if want, any := strings.CutSuffix(c.diags, "*"); any && !strings.HasPrefix(got, want) || !any && got != want {
+						t.Errorf("diagnostics %q, want %q", got, c.diags)
+					}
+					if (d.Output != nil) != (c.code == patchWritten) || d.Output != nil && (d.Output.Size != len(data) || d.Output.Name != out || len(d.Items) == 0 || len(d.Sections) == 0) {
+						t.Errorf("output %+v", d.Output)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestPatchUsage(t *testing.T) {
+	good := sides("const-code/gcc")
+	out := filepath.Join(t.TempDir(), "out.o")
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		err  string
+	}{
+		{"nothing", []string{"patch"}, 1, "no pair of objects"},
+		{"no output", append([]string{"patch"}, good...), 1, "no -o OUT"},
+		{"output alone", []string{"patch", "-o", out}, 1, "no pair of objects"},
+		{"half a pair", patchArgsOf(out, good[0]), 1, "has no PATCHED"},
+		{"three", patchArgsOf(out, good[0], good[1], good[0]), 1, "has no PATCHED"},
+		{"object inside a pair", patchArgsOf(out, good[0], "--object", "m", good[1]), 1, "between ORIG and PATCHED"},
+		{"object without a name", patchArgsOf(out, "--object", "", good[0], good[1]), 1, "no name of a module"},
+		{"object with a comma", patchArgsOf(out, "--object", "a,b", good[0], good[1]), 1, "no name of a module"},
+		{"object too long", patchArgsOf(out, "--object", strings.Repeat("m", 56), good[0], good[1]), 1, "no name of a module"},
+		{"symbols", patchArgsOf(out, "--symbols", "System.map", good[0], good[1]), 1, `not supported yet: only "none" is`},
+		{"format", patchArgsOf(out, "--format", "kpatch", good[0], good[1]), 1, `not supported yet: only "klp" is`},
+		{"unknown flag", patchArgsOf(out, "--frob", good[0], good[1]), 1, "-frob"},
+		{"output is the input", patchArgsOf(good[1], good...), 1, "file-unwritable"},
+		{"output in no directory", patchArgsOf(filepath.Join(out, "x", "y.o"), good...), 1, "file-unwritable"},
+		{"output is a directory", patchArgsOf(filepath.Dir(out), good...), 1, "file-unwritable"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, err := os.ReadFile(good[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := do(c.args...)
+			if r.code != c.code || !strings.Contains(r.errOut, c.err) || r.out != "" {
+				t.Errorf("exit code %d, output %q, on stderr %q", r.code, r.out, r.errOut)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("written")
+			}
+			if after, err := os.ReadFile(good[1]); err != nil || !bytes.Equal(before, after) {
+				t.Error("the input was written to")
+			}
+		})
+	}
+	if r := do("help", "patch"); r.code != 0 || !strings.Contains(r.out, "Exit code 0: written") || !strings.Contains(r.out, "--object vmlinux|NAME") {
+		t.Errorf("%+v", r)
+	}
+	if r := do(append([]string{"patch", "-o", out, "--"}, good...)...); r.code != patchWritten {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A report that cannot be written is trouble, whatever became of the patch.
+func TestPatchClosedOutput(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	out := filepath.Join(t.TempDir(), "out.o")
+	for _, args := range [][]string{patchArgsOf(out, sides("const-code/gcc")...), patchArgsOf(out, append(sides("same/gcc"), "--json")...), {"patch", "--help"}} {
+		var errOut bytes.Buffer
+		if code := run(args, strings.NewReader(""), w, &errOut); code != patchTrouble || !strings.Contains(errOut.String(), "write output: ") {
+			t.Errorf("%v: exit code %d, %s", args, code, errOut.String())
+		}
+	}
+}
+
+func TestPatchDeterminism(t *testing.T) {
+	dir := t.TempDir()
+	var first []byte
+	for range 5 {
+		out := filepath.Join(dir, "out.o")
+		if r := do(patchArgsOf(out, slices.Concat(sides("const-code/gcc"), []string{"--object", "m"}, sides("string-changed/gcc"))...)...); r.code != 0 {
+			t.Fatal(r.errOut)
+		}
+		data, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first != nil && !bytes.Equal(first, data) {
+			t.Fatal("the bytes differ")
+		}
+		first = data
+	}
+}
