@@ -26,6 +26,15 @@
 // state the shape of the name, and the caller confirms it by the type,
 // binding and section of the symbol.
 //
+// # What a running kernel calls its symbols
+//
+// An [Oracle] is made of what is known of one kernel object's symbols ([ParseReadelf],
+// [ParseKallsyms], [ParseSystemMap], [FromELF], [SymIDs], [ParseSymvers]) and gives the
+// position of a symbol of an object among its namesakes, as the kernel counts. Each
+// [Answer] says what it rests on, or why there is none: it never guesses, because a
+// patch with a wrong position loads and calls the wrong function. A [Set] holds
+// the Oracles of all the kernel objects of one patch.
+//
 // # Trust
 //
 // Names come from files that may be hostile. No input panics, time is linear in

@@ -34,6 +34,7 @@ package symbols
 
 import (
 	"fmt"
+	"sort"
 	"strings"
 	"sync"
 
@@ -179,7 +180,7 @@ func disagreements(a, b *index) []diag.Diagnostic {
 	var differ []string
 	ndiffer, common, named := 0, 0, 0
 	for k := range b.order {
-		if b.first[b.group[k]] != int32(k) {
+		if b.members(b.group[k])[0] != int32(k) {
 			continue
 		}
 		named++
@@ -196,7 +197,7 @@ func disagreements(a, b *index) []diag.Diagnostic {
 		}
 	}
 	var ds []diag.Diagnostic
-	if small := min(named, len(a.first)); common*100 < small*95 {
+	if small := min(named, len(a.count)); common*100 < small*95 {
 		ds = append(ds, diag.New(diag.SymbolsMismatch, diag.Place{File: b.t.Name}, "only %d of %d names are in %s too; the two do not describe the same kernel", common, small, a.t.Name))
 	}
 	if ndiffer > 0 {
@@ -219,7 +220,7 @@ func (o *Oracle) checkLocated(l *Located) []diag.Diagnostic {
 		found := false
 		for _, x := range o.tables {
 			if l.Table == nil || l.Table == x.t {
-				found = found || x.find(l.File.Symbols[id].Name, addr) >= 0 || !x.addrs
+				found = found || !x.addrs || !x.rising || x.module || x.t.Order == Unordered || x.find(l.File.Symbols[id].Name, addr) >= 0
 			}
 		}
 		if !found {
@@ -248,12 +249,17 @@ func (x *index) find(name string, addr uint64) int32 {
 	if !ok {
 		return -1
 	}
-	for k := x.first[g]; k >= 0; k = x.next[k] {
-		if x.entry(k).Addr == addr {
-			return k
-		}
+	ks := x.from(g, addr)
+	if len(ks) > 0 && x.entry(ks[0]).Addr == addr {
+		return ks[0]
 	}
 	return -1
+}
+
+// from gives the symbols of a name from an address on. It is for tables in the order of addresses.
+func (x *index) from(g int32, addr uint64) []int32 {
+	ks := x.members(g)
+	return ks[sort.Search(len(ks), func(i int) bool { return x.entry(ks[i]).Addr >= addr }):]
 }
 
 // Object gives the name of the kernel object.
@@ -349,6 +355,9 @@ func (o *Oracle) settle(name string, votes []vote) Answer {
 	for i := range votes {
 		v := &votes[i]
 		if v.x.t.Order == Unordered {
+			if best == v {
+				said = append(said, v.x.t.Name+": "+v.evidence)
+			}
 			continue
 		}
 		if !agree(best, v) {
@@ -393,7 +402,7 @@ func (o *Oracle) candidates(name string) []Candidate {
 			continue
 		}
 		out = out[:0]
-		for k := x.first[g]; k >= 0 && len(out) < maxCandidates; k = x.next[k] {
+		for _, k := range x.members(g)[:min(x.count[g], maxCandidates)] {
 			e := x.entry(k)
 			c := Candidate{Source: x.t.Name, Addr: e.Addr, Pos: uint64(x.rank[k])}
 			if e.File >= 0 {
@@ -422,18 +431,10 @@ func (o *Oracle) Global(name string) Answer {
 		v := vote{x: x, k: -1, method: MethodGlobal}
 		switch {
 		case x.count[g] == 1:
-			v.k, v.method, v.evidence = x.first[g], MethodUnique, "the only symbol of this name"
+			v.k, v.method, v.evidence = x.members(g)[0], MethodUnique, "the only symbol of this name"
 		default:
-			var n, unbound int
-			for k := x.first[g]; k >= 0; k = x.next[k] {
-				switch e := x.entry(k); {
-				case e.Global():
-					n++
-					v.k = k
-				case e.Flags&EntryUnbound != 0:
-					unbound++
-				}
-			}
+			n, unbound := x.globals[g], x.unbound[g]
+			v.k = x.global[g]
 			if n != 1 || unbound > 0 {
 				why = fmt.Sprintf("%s has %d symbols of this name and does not tell which one is global (%d are, %d may be)", x.t.Name, x.count[g], n, unbound)
 				continue

@@ -194,7 +194,7 @@ func (m *matcher) nominate(all []int32, x *index) []int32 {
 		if !ok || x.count[g] > maxVoters {
 			continue
 		}
-		for k := x.first[g]; k >= 0; k = x.next[k] {
+		for _, k := range x.members(g) {
 			if b := x.entry(k).File; b >= 0 && baseName(x.t.Blocks[b].Name) == name {
 				m.votes[b]++
 			}

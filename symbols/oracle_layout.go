@@ -26,7 +26,7 @@ func findLayout(f *object.File, ot *Table, x *index) *layout {
 	for i := range l.to {
 		l.to[i] = -1
 	}
-	if !x.addrs || x.module || x.t.Order == Unordered || f.Header.Type != elf.ET_REL {
+	if !x.addrs || x.module || !x.rising || x.t.Order == Unordered || f.Header.Type != elf.ET_REL {
 		return l
 	}
 	// Members of each section, in one flat list.
@@ -60,7 +60,7 @@ func findLayout(f *object.File, ot *Table, x *index) *layout {
 		if !ok || x.count[g] != 1 || count[e.Name] != 1 || elf.SymBind(e.Bind) == elf.STB_WEAK {
 			continue
 		}
-		k := x.entry(x.first[g])
+		k := x.entry(x.members(g)[0])
 		if !alike(e, k) || k.Addr < e.Addr {
 			continue
 		}
@@ -149,13 +149,12 @@ func (l *layout) before(f *object.File, ot *Table, x *index, a, b int32, members
 		if !has || discardable(e.Name) {
 			continue
 		}
-		if x.count[g] > 4096 {
-			return 0, false
-		}
-		for k := x.first[g]; k >= 0; k = x.next[k] {
+		// It ends at most sb's alignment before sb.
+		low := l.base[b] - min(l.base[b], sa.Size+max(sb.Addralign, 1))
+		for _, k := range x.from(g, low+e.Addr) {
 			addr := x.entry(k).Addr
-			if addr < e.Addr {
-				continue
+			if addr < e.Addr || addr-e.Addr > l.base[b] {
+				break
 			}
 			at := addr - e.Addr
 			if alignUp(at, sa.Addralign) != at || alignUp(at+sa.Size, sb.Addralign) != l.base[b] || ok && at == base {

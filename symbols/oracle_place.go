@@ -101,12 +101,8 @@ func (p *Placement) Position(sym object.SymID) Answer {
 
 func (o *Oracle) hasGlobal(name string) bool {
 	for _, x := range o.tables {
-		if g, ok := x.names[name]; ok {
-			for k := x.first[g]; k >= 0; k = x.next[k] {
-				if e := x.entry(k); e.Global() || e.Flags&EntryUnbound != 0 {
-					return true
-				}
-			}
+		if g, ok := x.names[name]; ok && x.globals[g]+x.unbound[g] > 0 {
+			return true
 		}
 	}
 	return false
@@ -164,7 +160,7 @@ func (in *placedIn) vote(t *Table, i int32, e *Entry, g int32, votes []vote) (_ 
 		}
 	}
 	if x.count[g] == 1 {
-		k := x.first[g]
+		k := x.members(g)[0]
 		if !alike(e, x.entry(k)) {
 			return votes[:n], fmt.Sprintf("the only symbol of this name in %s is of another kind", x.t.Name)
 		}

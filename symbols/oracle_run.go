@@ -88,7 +88,7 @@ func findRuns(f *object.File, ot *Table, x *index) *runs {
 	var places []int32
 	for name := range own {
 		if g, ok := x.names[name]; ok {
-			for k := x.first[g]; k >= 0; k = x.next[k] {
+			for _, k := range x.members(g) {
 				if !x.module || !x.entry(k).Global() {
 					places = append(places, k)
 				}
@@ -172,7 +172,7 @@ func findRuns(f *object.File, ot *Table, x *index) *runs {
 		if !anchored[reg] {
 			r.why[i] = runNoAnchor
 		}
-		for k := x.first[g]; k >= 0; k = x.next[k] {
+		for _, k := range x.members(g) {
 			n, isOwn := runOf[k]
 			if !isOwn {
 				continue

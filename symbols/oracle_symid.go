@@ -86,7 +86,7 @@ func (o *Oracle) locate(f *object.File, sym object.SymID, votes []vote) ([]vote,
 		}
 		found := false
 		for _, x := range o.tables {
-			if l.Table != nil && l.Table != x.t || !x.addrs || x.module || x.t.Order == Unordered {
+			if l.Table != nil && l.Table != x.t || !x.addrs || !x.rising || x.module || x.t.Order == Unordered {
 				continue
 			}
 			if k := x.find(f.Symbols[sym].Name, addr); k >= 0 {

@@ -276,14 +276,17 @@ type index struct {
 	rank   []int32          // by place in order: 1 + how many of its name come before, those at the same address not counted
 	core   []int32          // the same without init symbols; nil when there are none, 0 for an init symbol itself
 	names  map[string]int32 // name to group
-	first  []int32          // by group: the first place in order
-	next   []int32          // by place in order: the next of the same name, -1 at the end
+	places []int32          // places in order, by group
+	start  []int32          // by group: where its places start, and the end of the last
 	count  []int32          // by group
-	ncore  []int32          // by group, without init symbols; nil when core is
-	addrs  bool             // addresses are known
-	module bool
-	pfx    bool               // has __pfx_ or __cfi_ symbols
-	blocks map[string][]int32 // by the base name of the file
+	// By group: how many are global, one of them, how many may be.
+	globals, global, unbound []int32
+	ncore                    []int32 // by group, without init symbols; nil when core is
+	addrs                    bool    // addresses are known
+	rising                   bool    // addresses rise in the order
+	module                   bool
+	pfx                      bool               // has __pfx_ or __cfi_ symbols
+	blocks                   map[string][]int32 // by the base name of the file
 }
 
 func newIndex(t *Table, module bool) *index {
@@ -314,7 +317,7 @@ func newIndex(t *Table, module bool) *index {
 	}
 	m := len(x.order)
 	ints := make([]int32, 3*m)
-	x.group, x.rank, x.next = ints[:m:m], ints[m:2*m:2*m], ints[2*m:]
+	x.group, x.rank, x.places = ints[:m:m], ints[m:2*m:2*m], ints[2*m:]
 	for k, i := range x.order {
 		x.at[i] = int32(k)
 	}
@@ -334,27 +337,38 @@ func newIndex(t *Table, module bool) *index {
 		x.pfx = x.pfx || len(name) > 6 && name[0] == '_' && (name[:6] == "__pfx_" || name[:6] == "__cfi_")
 	}
 	n = len(x.names)
-	x.first, x.count = make([]int32, n), make([]int32, n)
-	last := make([]int32, n)
+	x.rising = sorted || t.Order == ByAddress
+	groups := make([]int32, 5*n+1)
+	x.count, x.globals, x.global, x.unbound = groups[:n:n], groups[n:2*n:2*n], groups[2*n:3*n:3*n], groups[3*n:4*n:4*n]
+	x.start = groups[4*n:]
 	if init {
 		x.core, x.ncore = make([]int32, m), make([]int32, n)
 	}
+	for _, g := range x.group {
+		x.start[g+1]++
+	}
+	for g := range n {
+		x.start[g+1] += x.start[g]
+	}
 	for k := range x.order {
-		g := x.group[k]
-		x.next[k] = -1
+		g, e := x.group[k], x.entry(int32(k))
+		at := x.start[g] + x.count[g]
+		x.places[at] = int32(k)
 		x.count[g]++
 		x.rank[k] = x.count[g]
-		if x.count[g] == 1 {
-			x.first[g] = int32(k)
-		} else {
-			before := last[g]
-			x.next[before] = int32(k)
-			if x.addrs && !module && x.entry(before).Addr == x.entry(int32(k)).Addr {
+		if x.count[g] > 1 && x.addrs && !module {
+			if before := x.places[at-1]; x.entry(before).Addr == e.Addr {
 				x.rank[k] = x.rank[before]
 			}
 		}
-		last[g] = int32(k)
-		if init && x.entry(int32(k)).Flags&EntryInit == 0 {
+		switch {
+		case e.Flags&EntryUnbound != 0:
+			x.unbound[g]++
+		case e.Global():
+			x.globals[g]++
+			x.global[g] = int32(k)
+		}
+		if init && e.Flags&EntryInit == 0 {
 			x.ncore[g]++
 			x.core[k] = x.ncore[g]
 		}
@@ -406,6 +420,9 @@ func (x *index) sort() {
 		x.order[k] = keys[k].i
 	}
 }
+
+// members gives the places of a name, in the kernel's order.
+func (x *index) members(g int32) []int32 { return x.places[x.start[g]:x.start[g+1]] }
 
 func (x *index) entry(k int32) *Entry { return &x.t.Entries[x.order[k]] }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -545,5 +546,33 @@ func TestReadelfIsELF(t *testing.T) {
 		if x != y {
 			t.Errorf("%d: %+v and %+v", i, x, y)
 		}
+	}
+}
+
+// TestManyOfOneName: time stays near linear when everything has one name.
+func TestManyOfOneName(t *testing.T) {
+	const n = 30_000
+	rows := make([]row, 0, 2*n)
+	rows = append(rows, row{"FILE", "a.c", 0, 0, ""})
+	for i := range n {
+		rows = append(rows, row{"lf", "same", uint64(i) * 16, 16, ""})
+		if i%3 == 0 {
+			rows = append(rows, row{"FILE", "a.c", 0, 0, ""})
+		}
+	}
+	f := obj(t, "m.ko", rows...)
+	tab := kernel("vmlinux", rows...)
+	start := time.Now()
+	for _, name := range []string{"m", symbols.Vmlinux} {
+		o, _ := symbols.NewOracle(name, symbols.FromELF(f, "m"), tab)
+		p := o.Place(f)
+		for i := range f.Symbols {
+			p.Position(object.SymID(i))
+		}
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("%v", d)
+	} else {
+		t.Log(d)
 	}
 }

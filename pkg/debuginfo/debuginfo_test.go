@@ -438,7 +438,7 @@ func TestDamage(t *testing.T) {
 			if !strings.HasPrefix(s.Name, ".debug_") {
 				continue
 			}
-			for range 300 {
+			for range 80 {
 				state = state*1664525 + 1013904223
 				bad := bytes.Clone(data)
 				bad[s.Offset+uint64(state>>8)%s.FileSize] ^= byte(state>>3) | 1

@@ -19,7 +19,6 @@ var le = binary.LittleEndian
 type symtab struct {
 	data   []byte
 	shndx  []byte // SHT_SYMTAB_SHNDX
-	secs   int
 	bases  []uint64
 	loaded bool
 }

@@ -169,6 +169,13 @@ var catalogue = []Entry{
 		"Link the patch without init.c or hook, with what modpost makes, and give the checksums of the symbols that the start calls."},
 	{KlpModule, SevError, "The kernel's module loader would reject the file.",
 		"The message says which rule; link with the kernel's module linker script, which merges sections of one name."},
+
+	{SymbolsMalformed, SevError, "A list of symbols (readelf, System.map, kallsyms, Module.symvers, .klp.symid) is not what it should be.",
+		"Give the whole output of the tool; the message says which line does not fit."},
+	{SymbolsMismatch, SevWarning, "The object or a source of symbols does not fit the kernel: names that it must have are missing.",
+		"Rebuild the object with the kernel's own compiler, configuration and sources, or give the symbols of the kernel that it belongs to."},
+	{SymposConflict, SevError, "Sources of symbols disagree about the position of a symbol.",
+		"Give the symbols of one kernel only; of two vmlinux files one is of another build."},
 }
 
 // Catalogue gives every code with its meaning and remedy, in a fixed order.

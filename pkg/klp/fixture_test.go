@@ -29,7 +29,6 @@ type fixture struct {
 	objects    []Object
 	relocs     []Reloc
 	tables     KpatchTables
-	callbacks  bool
 }
 
 // newFixture makes a patch of 64 bytes of code. Its names are different for each prefix.

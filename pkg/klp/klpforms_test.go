@@ -204,7 +204,7 @@ func checkFinal(t testing.TB, d []byte) *Patch {
 	}
 	for i := range f.Sections {
 		name := f.Sections[i].Name
-		if strings.Contains(name, SecRelocs) || strings.Contains(name, KpatchRelocsSection) || strings.Contains(name, KpatchSymbolsSection) || strings.Contains(name, KpatchArchSection) {
+		if strings.HasPrefix(name, SecRelocs) || name == KpatchRelocsSection || name == KpatchSymbolsSection || name == KpatchArchSection {
 			t.Errorf("section %s is still there", name)
 		}
 	}

@@ -233,7 +233,7 @@ func (r *reader) kpatchObjects() {
 	}
 	for k := range numCallbacks {
 		for _, sec := range r.named(KpatchCallbacksSection + k.String()) {
-			n, _ := r.entries(sec, kpatchCallbackSize)
+			n := r.closed(sec, kpatchCallbackSize)
 			for i := 0; i < n && !r.full(); i++ {
 				s, ok := r.pointers(sec, uint64(i)*kpatchCallbackSize, kpatchCallbackSize, 0, 8)
 				if !ok {
@@ -255,7 +255,7 @@ func (r *reader) kpatchObjects() {
 		}
 	}
 	for _, sec := range r.named(KpatchForceSection) {
-		n, _ := r.entries(sec, kpatchForceSize)
+		n := r.closed(sec, kpatchForceSize)
 		for i := 0; i < n && !r.full(); i++ {
 			if s, ok := r.pointers(sec, uint64(i)*kpatchForceSize, kpatchForceSize, 0); ok {
 				if fn, ok := r.function(sec, s[0]); ok {
@@ -268,6 +268,20 @@ func (r *reader) kpatchObjects() {
 	if len(r.p.Callbacks) > 0 && r.p.Kpatch != nil {
 		r.p.Kpatch.Callbacks = r.p.Callbacks
 	}
+}
+
+// closed is entries for sections that kpatch's linker script ends with a null
+// pointer, so that the linker keeps them where nothing is in them.
+func (r *reader) closed(sec object.SecID, size uint64) int {
+	s := &r.f.Sections[sec]
+	n := uint64(len(s.Data))
+	if s.Type == elf.SHT_PROGBITS && n >= 8 && (n-8)%size == 0 && binary.LittleEndian.Uint64(s.Data[n-8:]) == 0 {
+		if lo, hi := r.f.RelocsOf(sec).Range(n-8, n); lo == hi {
+			return int((n - 8) / size)
+		}
+	}
+	c, _ := r.entries(sec, size)
+	return c
 }
 
 func callbackKind(s string) bool {
@@ -318,7 +332,7 @@ func (r *reader) ksyms() map[object.SecID][]*ksym {
 			}
 			k := &ksym{Symbol: Symbol{Object: obj, Name: name, Pos: binary.LittleEndian.Uint64(data[at+8:]), Type: elf.SymType(data[at+17])},
 				bind: elf.SymBind(data[at+16]), src: binary.LittleEndian.Uint64(data[at:])}
-			if k.bind > elf.STB_WEAK || k.Type > elf.STT_HIOS || k.Type == elf.STT_SECTION || k.Type == elf.STT_FILE {
+			if k.bind > elf.STB_WEAK || !namable(k.Type) {
 				r.fail(diag.KlpMalformed, r.name(sec), at+16, "a symbol of binding %v and type %v", k.bind, k.Type)
 				continue
 			}

@@ -207,7 +207,10 @@ func (r *reader) upstreamRelocs(sec object.SecID, obj string) {
 			r.fail(diag.KlpMalformed, r.name(sec), at+8, "the symbol %s is defined in the patch", quote(s.Name))
 			continue
 		}
-		sym.Type = s.Type()
+		if sym.Type = s.Type(); !namable(sym.Type) {
+			r.fail(diag.KlpMalformed, r.name(sec), at+8, "the symbol %s is of type %v", quote(s.Name), sym.Type)
+			continue
+		}
 		rel := Reloc{Object: obj, Sec: tsec, Off: off, Type: elf.R_X86_64(binary.LittleEndian.Uint32(data[at+16:])), Addend: slots[1].Addend, Symbol: sym}
 		if r.checkReloc(sec, at, &rel) {
 			r.p.Relocs = append(r.p.Relocs, rel)
@@ -272,7 +275,10 @@ func (r *reader) finalRelocs(sec object.SecID) {
 			r.fail(diag.KlpName, s.Name, at, "%v", err)
 			continue
 		}
-		sym.Type = es.Type()
+		if sym.Type = es.Type(); !namable(sym.Type) {
+			r.fail(diag.KlpMalformed, s.Name, at, "the symbol %s is of type %v", quote(es.Name), sym.Type)
+			continue
+		}
 		rel := Reloc{Object: obj, Sec: object.SecID(s.Info), Off: e.Off, Type: e.Type, Addend: e.Addend, Symbol: sym}
 		if r.checkReloc(sec, at, &rel) {
 			r.p.Relocs = append(r.p.Relocs, rel)
@@ -304,6 +310,11 @@ func (r *reader) checkReloc(table object.SecID, at uint64, rel *Reloc) bool {
 		}
 	}
 	return true
+}
+
+// namable reports whether a symbol of type t can be one that the kernel looks up by name.
+func namable(t elf.SymType) bool {
+	return t <= elf.STT_HIOS && t != elf.STT_SECTION && t != elf.STT_FILE
 }
 
 // structural reports whether a section's contents are the object's own, not the program's.

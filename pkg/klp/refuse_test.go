@@ -357,6 +357,11 @@ func TestReadRefuses(t *testing.T) {
 		sec, part string
 	}{
 		{"odd objects", false, func(x *fixture) { x.edit(SecObjects, grow(8)) }, diag.KlpMalformed, SecObjects, "64 bytes each"},
+		{"klp symbol of type file", false, func(x *fixture) {
+			x.edit(SecRelocs+Vmlinux, grow(24))
+			x.abs(SecRelocs+Vmlinux, 72, x.fn, 48)
+			x.abs(SecRelocs+Vmlinux, 80, x.b.AddSymbol(object.BuildSymbol{Name: SymPrefix + "vmlinux.x,0", Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FILE)}), 0)
+		}, diag.KlpMalformed, SecRelocs + Vmlinux, "STT_FILE"},
 		{"odd functions", false, func(x *fixture) { x.edit(SecFuncs, grow(8)) }, diag.KlpMalformed, SecFuncs, "24 bytes each"},
 		{"odd relocations", false, func(x *fixture) { x.edit(SecRelocs+Vmlinux, grow(8)) }, diag.KlpMalformed, SecRelocs + Vmlinux, "24 bytes each"},
 		{"too many functions", false, func(x *fixture) { x.edit(SecObjects, put32(64+56, 2)) }, diag.KlpMalformed, SecObjects, "2 functions at"},
@@ -488,6 +493,9 @@ func TestReadFinalRefuses(t *testing.T) {
 		{"symbol's name", func(b *object.Builder, id object.SecID, _ *object.BuildSection) {
 			b.AddReloc(id, object.Reloc{Off: 48, Type: elf.R_X86_64_PC32, Sym: b.AddSymbol(object.BuildSymbol{Name: "x", Shndx: object.SHN_LIVEPATCH, Info: elf.ST_INFO(elf.STB_GLOBAL, 0)})})
 		}, diag.KlpName, rela, "does not start with"},
+		{"symbol's type", func(b *object.Builder, id object.SecID, _ *object.BuildSection) {
+			b.AddReloc(id, object.Reloc{Off: 48, Type: elf.R_X86_64_PC32, Sym: b.AddSymbol(object.BuildSymbol{Name: ".klp.sym.vmlinux.x,0", Shndx: object.SHN_LIVEPATCH, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_SECTION)})})
+		}, diag.KlpMalformed, rela, "STT_SECTION"},
 		{"type", func(b *object.Builder, id object.SecID, _ *object.BuildSection) {
 			b.AddReloc(id, object.Reloc{Off: 48, Type: elf.R_X86_64_GOTPCRELX, Sym: b.AddSymbol(object.BuildSymbol{Name: ".klp.sym.vmlinux.x,0", Shndx: object.SHN_LIVEPATCH, Info: elf.ST_INFO(elf.STB_GLOBAL, 0)})})
 		}, diag.RelocUnsupported, rela, "GOTPCRELX"},

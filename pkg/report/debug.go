@@ -107,12 +107,12 @@ const maxInlined = 8 // causes of kind inlined of one function
 // inlined function that it belongs to.
 func (l *lister) inlinedCauses(f *elfdiff.Function, ia, ib *debuginfo.Info) []elfdiff.Cause {
 	type found struct {
-		name            string
-		call            debuginfo.Pos
-		member          string
-		off             uint64
-		orig, patched   int
-		first, inlinedB bool
+		name          string
+		call          debuginfo.Pos
+		member        string
+		off           uint64
+		orig, patched int
+		inlinedB      bool
 	}
 	var list []*found
 	at := make(map[string]*found)
