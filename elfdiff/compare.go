@@ -753,7 +753,7 @@ func (k *comparer) entry(n nodeID, ax, ay *Atom) {
 			k.fail(n, cause)
 			return
 		}
-		cause.Kind, cause.Off = CauseLine, uint64(lo)
+		cause.Kind, cause.Off, cause.Proof = CauseLine, uint64(lo), "the line field of "+row.Section
 		cause.Orig, cause.Patched = dec(leUint(dx[lo:hi])), dec(leUint(dy[lo:hi]))
 		k.nodes[n].lines = true
 		k.nodes[n].causes = append(k.nodes[n].causes, cause)

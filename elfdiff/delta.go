@@ -78,6 +78,7 @@ type Cause struct {
 	Orig    string // what the original has there, as text for people
 	Patched string
 	Detail  string // callee, table or inlined function
+	Proof   string // CauseLine: what makes the number a line
 }
 
 // Function is the verdict on one unit.

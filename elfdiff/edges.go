@@ -2,6 +2,7 @@ package elfdiff
 
 import (
 	"debug/elf"
+	"iter"
 	"sync"
 
 	"github.com/kdelta/kdelta/pkg/object"
@@ -250,6 +251,18 @@ func (g *Graph) speaker(a AtomID) AtomID {
 		return g.Units[u].Main
 	}
 	return a
+}
+
+// Users yields who refers to an atom: the atom that holds the reference, and the
+// reference's place in it.
+func (g *Graph) Users(a AtomID) iter.Seq2[AtomID, uint64] {
+	return func(yield func(AtomID, uint64) bool) {
+		for _, u := range g.users(a) {
+			if !yield(u.atom, u.off) {
+				return
+			}
+		}
+	}
 }
 
 // reverseIndex keeps what is made on demand.

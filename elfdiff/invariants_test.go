@@ -43,8 +43,10 @@ func structure(g *elfdiff.Graph) (faults []string) {
 			if (at.Kind == elfdiff.AtomEntry) != (at.Row != 0) || int(at.Row) > len(g.Rules.Tables) {
 				fail("%s: atom %d of kind %v has row %d", s.Name, id, at.Kind, at.Row)
 			}
-			if y := &g.File.Symbols[at.Sym]; at.Sym != 0 && (y.Sec != object.SecID(sec) || y.Value != at.Off) {
-				fail("%s: the atom at 0x%x has the symbol %s of section %d, 0x%x", s.Name, at.Off, y.Name, y.Sec, y.Value)
+			if at.Sym != 0 { // there may be no symbols at all
+				if y := &g.File.Symbols[at.Sym]; y.Sec != object.SecID(sec) || y.Value != at.Off {
+					fail("%s: the atom at 0x%x has the symbol %s of section %d, 0x%x", s.Name, at.Off, y.Name, y.Sec, y.Value)
+				}
 			}
 			if int(at.Unit) >= len(g.Units) {
 				fail("%s: atom %d has unit %d of %d", s.Name, id, at.Unit, len(g.Units))

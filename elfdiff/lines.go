@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/kdelta/kdelta/x86"
@@ -40,8 +41,11 @@ func (k *comparer) lineArgument(x, y *prover, d immDiff) (Cause, bool) {
 		return Cause{}, false
 	}
 	row := &k.a.Rules.LineArgs[rx-1]
-	return Cause{Kind: CauseLine, Off: uint64(d.off), Orig: dec(d.x), Patched: dec(d.y), Detail: row.Callee}, true
+	return Cause{Kind: CauseLine, Off: uint64(d.off), Orig: dec(d.x), Patched: dec(d.y), Detail: row.Callee,
+		Proof: "argument " + strconv.Itoa(row.Arg) + " of " + row.Callee + ", whose argument " + strconv.Itoa(row.StringArg) + " is " + viaWords[row.Via] + " " + strconv.Quote(tx)}, true
 }
+
+var viaWords = [...]string{"", "an entry of the bug table with the same line and the format", "the format", "the source file", "the function's name"}
 
 // prover knows one function's code well enough to follow a value to a call. It
 // is made by one walk, however many immediates differ.
@@ -451,7 +455,7 @@ func (k *comparer) maskedEqual(r *LineData, x, y AtomID, dx, dy []byte) (Cause, 
 			}
 		}
 		if c.Kind == 0 {
-			c = Cause{Kind: CauseLine, Off: uint64(base + r.Off), Orig: dec(uint64(vx & r.Mask)), Patched: dec(uint64(vy & r.Mask))}
+			c = Cause{Kind: CauseLine, Off: uint64(base + r.Off), Orig: dec(uint64(vx & r.Mask)), Patched: dec(uint64(vy & r.Mask)), Proof: "the line field of " + cmp.Or(r.Family, r.Section)}
 		}
 	}
 	return c, true

@@ -391,7 +391,7 @@ func (m *mutator) judge(kind int, sec object.SecID, off uint64, old, cur object.
 	if err != nil {
 		return refused(err)
 	}
-	d, err := elfdiff.Diff(context.Background(), m.g, h, nil)
+	d, err := elfdiff.Diff(context.Background(), m.g, h, &elfdiff.Options{NoDirectives: true}) // what a source asks to ignore is drawn like everything else
 	if err != nil {
 		return refused(err)
 	}
@@ -470,8 +470,9 @@ func rowsOf(g, h *elfdiff.Graph, d *elfdiff.Delta) *reported {
 		}
 	}
 	differs := func(s elfdiff.Status, causes []elfdiff.Cause) (differs, line bool) {
-		line = s == elfdiff.LineOnly || s == elfdiff.Unchanged && len(causes) > 0
-		return line || s != elfdiff.Unchanged, line
+		lines := len(causes) > 0 && !slices.ContainsFunc(causes, func(c elfdiff.Cause) bool { return c.Kind != elfdiff.CauseLine })
+		line = lines && (s == elfdiff.LineOnly || s == elfdiff.Unchanged)
+		return line || s != elfdiff.Unchanged && s != elfdiff.LineOnly, line
 	}
 	for i := range d.Functions {
 		f := &d.Functions[i]
