@@ -572,9 +572,7 @@ func (g *Graph) extents(ext []extent, sec object.SecID, labels []object.SymID, b
 	slices.SortFunc(bodies, func(a, b extent) int {
 		return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(b.end, a.end))
 	})
-	for _, b := range bodies {
-		ext = append(ext, b)
-	}
+	ext = append(ext, bodies...)
 	slices.SortStableFunc(ext, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
 	out := ext[:1]
 	for _, e := range ext[1:] {

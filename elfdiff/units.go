@@ -538,15 +538,3 @@ func (g *Graph) ownBody(row *Table, rs object.Relocs, sec object.SecID, entry ui
 		g.Atoms[b].Flag |= FlagBody
 	}
 }
-
-// unitOfSymbol gives the unit whose function has this exact name; 0 none. For callers with one name to look up.
-func (g *Graph) unitOfSymbol(name string) UnitID {
-	i := slices.IndexFunc(g.labels, func(l object.SymID) bool {
-		a := g.symAtom[l]
-		return g.File.Symbols[l].Name == name && a != 0 && g.Atoms[a].Unit != 0
-	})
-	if i < 0 {
-		return 0
-	}
-	return g.Atoms[g.symAtom[g.labels[i]]].Unit
-}

@@ -458,7 +458,10 @@ func (v *v0Parser) pattern() bool {
 	defer v.leave()
 	switch {
 	case v.eat('R'):
-		return v.constant() && v.constant()
+		if !v.constant() { // the first of two: lower and upper bound
+			return false
+		}
+		return v.constant()
 	case v.eat('O'):
 		return v.list((*v0Parser).pattern)
 	case v.eat('N'):
