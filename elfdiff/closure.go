@@ -148,7 +148,7 @@ func (c *closer) derived() {
 	g, f := c.b, c.b.File
 	for sec := range g.rows {
 		// Excluded tables, and those that occupy no memory (hints for objtool).
-		if g.excluded[sec] == "" && (g.rows[sec] == 0 || f.Sections[sec].Alloc()) {
+		if g.excluded[sec] == "" && f.Sections[sec].Alloc() || f.Sections[sec].Rela == 0 {
 			continue
 		}
 		row := g.rowOf(object.SecID(sec))
@@ -207,7 +207,10 @@ func (c *closer) target(a AtomID, e *Edge, t Target) {
 		c.include(t.Atom, a)
 		last := t.Atom
 		_, hi := g.atomsOf(at.Sec)
+		p, whole := g.piece(e, t)
 		switch {
+		case e.Indexed && whole:
+			c.include(p.Atom, a)
 		case e.Indexed:
 			last = hi - 1 // the access may reach anything behind
 		case at.Kind == AtomConst && t.Disp != 0 && t.Atom+1 < hi:

@@ -56,6 +56,7 @@ type comparer struct {
 	}
 	pads  int // uses of the relaxation "padding"
 	moves int // uses of the relaxation "text-move"
+	plts  int // uses of the relaxation "plt32"
 	empty int // uses of the relaxation "empty-replacement", on both sides
 }
 
@@ -355,7 +356,11 @@ func (k *comparer) sameType(ea, eb *Edge) bool {
 	call := func(g *Graph, e *Edge) bool {
 		return (e.Type == elf.R_X86_64_PC32 || e.Type == elf.R_X86_64_PLT32) && e.Sec != 0 && g.File.Sections[e.Sec].Exec()
 	}
-	return call(k.a, ea) && call(k.b, eb)
+	if call(k.a, ea) && call(k.b, eb) {
+		k.plts++
+		return true
+	}
+	return false
 }
 
 // target compares where two references lead. Off is the place in the node, for causes.
@@ -365,7 +370,9 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		k.fail(n, Cause{Kind: CauseTarget, Off: off, Orig: k.a.EdgeText(ea), Patched: k.b.EdgeText(eb)})
 	}
 	if tx.Atom == 0 || ty.Atom == 0 {
-		if tx.Disp != ty.Disp || !k.sameSymbol(ea, eb, tx, ty) {
+		// A section that holds something on one side only is not the same as an empty one.
+		lone := (tx.Atom == 0) != (ty.Atom == 0) && (ea.Sym == 0 || eb.Sym == 0 || k.a.File.Symbols[ea.Sym].Type() == elf.STT_SECTION || k.b.File.Symbols[eb.Sym].Type() == elf.STT_SECTION)
+		if lone || tx.Disp != ty.Disp || !k.sameSymbol(ea, eb, tx, ty) {
 			differs()
 		}
 		return
@@ -387,10 +394,7 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		differs()
 		return
 	case ea.Indexed && (ax.Kind == AtomString || ax.Kind == AtomConst):
-		// The access may reach anything behind: all of it, to the end of the section, has to be equal.
-		if !bytes.Equal(k.a.rest(tx), k.b.rest(ty)) || k.a.relocated(ax.Sec, 0, k.a.File.Sections[ax.Sec].Size) || k.b.relocated(ay.Sec, 0, k.b.File.Sections[ay.Sec].Size) {
-			k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(tx), Patched: k.b.TargetText(ty)})
-		}
+		k.indexed(n, off, ea, eb, tx, ty)
 		return
 	case ax.Kind == AtomString:
 		if sx, sy := k.a.stringBytes(tx), k.b.stringBytes(ty); k.a.File.Sections[ax.Sec].Entsize != k.b.File.Sections[ay.Sec].Entsize || sx == nil || !bytes.Equal(sx, sy) {
@@ -446,6 +450,37 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		return
 	}
 	differs()
+}
+
+// indexed compares two indexed accesses into mergeable data. The linker may merge
+// and move each piece of such a section by itself (gABI, SHF_MERGE), so an access by
+// way of a piece stays in that piece: the one that a label names, whatever
+// displacement follows, or that a section symbol leads to the start of. Anything else
+// may reach whatever stands there: the rest of the section has to be equal.
+func (k *comparer) indexed(n nodeID, off uint64, ea, eb *Edge, tx, ty Target) {
+	px, okx := k.a.piece(ea, tx)
+	py, oky := k.b.piece(eb, ty)
+	if okx && oky {
+		if px.Disp != py.Disp || k.a.Atoms[px.Atom].Kind != k.b.Atoms[py.Atom].Kind {
+			k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(px), Patched: k.b.TargetText(py)})
+			return
+		}
+		k.needs(n, px.Atom, py.Atom, off)
+		return
+	}
+	sx, sy := k.a.Atoms[tx.Atom].Sec, k.b.Atoms[ty.Atom].Sec
+	if !bytes.Equal(k.a.rest(tx), k.b.rest(ty)) || k.a.File.RelocsOf(sx).Len()+k.b.File.RelocsOf(sy).Len() > 0 {
+		k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(tx), Patched: k.b.TargetText(ty)})
+	}
+}
+
+// piece gives the piece of mergeable data that a reference goes by, and the displacement from its start.
+func (g *Graph) piece(e *Edge, t Target) (Target, bool) {
+	if e.Sym != 0 && g.File.Symbols[e.Sym].Type() != elf.STT_SECTION {
+		a := g.symAtom[e.Sym]
+		return Target{Atom: a, Disp: g.Pos(e) - int64(g.Atoms[a].Off)}, a != 0
+	}
+	return t, t.Disp == 0
 }
 
 // otherReading compares two references under their second reading, the end of the

@@ -561,7 +561,8 @@ func listed(g *Graph, users *userIndex, a AtomID) bool {
 	case AtomPad:
 		return false
 	case AtomString, AtomConst:
-		return len(users.of(a)) == 0 && !g.outside(a)
+		// Nobody refers to its first byte: whatever changed in front of what is used shows nowhere else.
+		return !slices.ContainsFunc(users.of(a), func(u user) bool { return u.pos <= 0 }) && !g.outside(a)
 	case AtomEntry:
 		return at.Unit == 0
 	case AtomAnon:
@@ -667,6 +668,7 @@ func (v *verdicts) told() {
 		{Name: "line", Enabled: !v.k.opts.NoLines, Uses: lines},
 		{Name: "padding", Enabled: true, Uses: v.k.pads},
 		{Name: "text-move", Enabled: true, Uses: v.k.moves},
+		{Name: "plt32", Enabled: true, Uses: v.k.plts},
 		{Name: "empty-replacement", Enabled: true, Uses: v.k.empty / 2},
 		{Name: "ignored", Enabled: !v.k.opts.NoDirectives, Uses: v.ignored},
 	}

@@ -293,15 +293,26 @@ func (g *Graph) fits(row *Table, sec object.SecID) bool {
 	rs := g.File.RelocsOf(sec)
 	sites := uint64(0)
 	for i, n := 0, rs.Len(); i < n; i++ {
-		r := rs.File(i)
+		r := rs.At(i)
 		if r.Type == elf.R_X86_64_NONE {
 			continue
 		}
 		at := int(r.Off % uint64(row.Entry))
-		if !slices.Contains(row.Refs, at) {
+		ref := slices.Index(row.Refs, at)
+		if ref < 0 {
+			return false
+		}
+		end := row.Entry // of the field: where the next one starts
+		if ref+1 < len(row.Refs) {
+			end = row.Refs[ref+1]
+		}
+		if info, ok := reloc.Lookup(r.Type); !ok || at+int(info.Size) > end {
 			return false
 		}
 		if at == row.Site {
+			if r.Off/uint64(row.Entry) != sites {
+				return false // one site for each entry
+			}
 			sites++
 		}
 		if at == row.File && row.File != NoField && !sourceName(g.rawString(&r)) {
@@ -354,7 +365,7 @@ func (g *Graph) tables() error {
 		if s.Alloc() {
 			g.excluded[i], _ = matchAny(g.Rules.Ignore, s.Name)
 		}
-		if s.Size == 0 || s.Data == nil || s.Type != elf.SHT_PROGBITS {
+		if s.Size == 0 || s.Data == nil || s.Type != elf.SHT_PROGBITS || !s.Alloc() {
 			continue
 		}
 		rows := byName[s.Name]
@@ -778,12 +789,13 @@ func (g *Graph) cutStrings(sec object.SecID) {
 			return
 		}
 		size := uint64(len(str))
-		for size == uint64(len(str)) && len(str) == int(s.Entsize) && off+size < s.Size && zeros(s.Data[off+size:min(s.Size, off+size+64)]) {
+		if len(str) == int(s.Entsize) && zeros(s.Data[off+size:min(s.Size, off+size+64)]) {
 			// A run of empty strings is one piece (hostile files hold millions).
-			for off+size < s.Size && s.Data[off+size] == 0 {
-				size++
+			more := uint64(0)
+			for off+size+more < s.Size && s.Data[off+size+more] == 0 {
+				more++
 			}
-			size -= size % s.Entsize
+			size += more - more%s.Entsize
 		}
 		g.Atoms = append(g.Atoms, Atom{Sec: sec, Off: off, Size: size, Kind: AtomString})
 		off += size
