@@ -54,10 +54,15 @@ type comparer struct {
 		node nodeID
 		a, b map[AtomID]bool
 	}
-	pads  int // uses of the relaxation "padding"
-	moves int // uses of the relaxation "text-move"
-	plts  int // uses of the relaxation "plt32"
-	empty int // uses of the relaxation "empty-replacement", on both sides
+	pads  int      // uses of the relaxation "padding"
+	moves int      // uses of the relaxation "text-move"
+	reads struct { // how far the code of the node reads from its references; made when needed
+		node nodeID
+		a, b map[uint64]uint64
+	}
+	narrow int // references to nameless constants that were compared by what is read
+	plts   int // uses of the relaxation "plt32"
+	empty  int // uses of the relaxation "empty-replacement", on both sides
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {
@@ -395,6 +400,8 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		return
 	case ea.Indexed && (ax.Kind == AtomString || ax.Kind == AtomConst):
 		k.indexed(n, off, ea, eb, tx, ty)
+		return
+	case ax.Kind == AtomAnon && k.a.readOnly(ax.Sec) && k.b.readOnly(ay.Sec) && k.narrowed(n, off, ea, eb, tx, ty):
 		return
 	case ax.Kind == AtomString:
 		if sx, sy := k.a.stringBytes(tx), k.b.stringBytes(ty); k.a.File.Sections[ax.Sec].Entsize != k.b.File.Sections[ay.Sec].Entsize || sx == nil || !bytes.Equal(sx, sy) {

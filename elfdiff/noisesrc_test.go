@@ -199,27 +199,6 @@ func TestNoiseSource(t *testing.T) {
 	}
 }
 
-// noiseGap gives the reason for which a function is called changed though it is not, where that is known.
-func noiseGap(f *elfdiff.Function) string {
-	every := func(ok func(c elfdiff.Cause) bool) bool {
-		return len(f.Causes) > 0 && !slices.ContainsFunc(f.Causes, func(c elfdiff.Cause) bool { return !ok(c) })
-	}
-	switch {
-	case every(func(c elfdiff.Cause) bool {
-		return c.Kind == elfdiff.CauseConstant && strings.HasPrefix(c.Orig, ".rodata.cst")
-	}):
-		return "an indexed constant of an SHF_MERGE section is compared with all that follows in its section"
-	case every(func(c elfdiff.Cause) bool {
-		if c.Kind == elfdiff.CauseConstant {
-			return c.Orig == ".rodata" && c.Patched == ".rodata"
-		}
-		return c.Kind == elfdiff.CauseTarget && strings.Contains(c.Orig, " .rodata") && strings.Contains(c.Patched, " .rodata")
-	}):
-		return "nameless constants of one .rodata are one atom, so their order counts"
-	}
-	return ""
-}
-
 func analyzed(t *testing.T, data []byte, name string) *elfdiff.Graph {
 	t.Helper()
 	g, err := testutil.Analyze(data, name)
@@ -234,7 +213,6 @@ func noiseIn(t *testing.T, objdump, how string, a, b *elfdiff.Graph) {
 	d := testutil.Diff(t, a, b)
 	var la, lb map[string]string
 	proved, faults := 0, 0
-	gaps := map[string]int{}
 	for i := range d.Functions {
 		f := &d.Functions[i]
 		if f.Status == elfdiff.Unchanged || f.Status == elfdiff.LineOnly {
@@ -255,10 +233,6 @@ func noiseIn(t *testing.T, objdump, how string, a, b *elfdiff.Graph) {
 			proved++
 			continue
 		}
-		if reason := noiseGap(f); reason != "" {
-			gaps[reason]++
-			continue
-		}
 		if faults++; faults <= 5 {
 			t.Errorf("%s: %s\nobjdump has no difference:\n%s", how, functionLine(f), x)
 		}
@@ -269,9 +243,6 @@ func noiseIn(t *testing.T, objdump, how string, a, b *elfdiff.Graph) {
 				t.Errorf("%s: %s", how, datumLine(x))
 			}
 		}
-	}
-	for _, reason := range outcomes(gaps) {
-		t.Logf("%s: known gap: %d functions: %s", how, gaps[reason], reason)
 	}
 	t.Logf("%s: %d functions, %d data, %d functions that objdump finds changed too", how, len(d.Functions), len(d.Data), proved)
 }
