@@ -83,7 +83,7 @@ type Cause struct {
 
 // Function is the verdict on one unit.
 type Function struct {
-	ID          string // unique among functions (of a Datum, among data) and equal in every run: the name, with its source file for local symbols, and a number where that repeats
+	ID          string // unique in a Delta and equal in every run: the name, with its source file for local symbols, and a number where that repeats
 	Name        string // of the patched object; of the original for removed ones
 	OrigName    string // where it differs
 	Demangled   string // where it differs from Name

@@ -712,9 +712,16 @@ func (v *verdicts) names() {
 		f.ID, f.Demangled = id(f.File, f.Name), demangled(f.Name)
 	}
 	prev, n = "", 0
+	j := 0 // both lists are in the order of names
 	for i := range d.Data {
 		dt := &d.Data[i]
 		dt.ID, dt.Demangled = id(dt.File, dt.Name), demangled(dt.Name)
+		for j < len(d.Functions) && cmp.Or(cmp.Compare(d.Functions[j].Name, dt.Name), cmp.Compare(d.Functions[j].File, dt.File)) < 0 {
+			j++
+		}
+		if j < len(d.Functions) && d.Functions[j].Name == dt.Name && d.Functions[j].File == dt.File {
+			dt.ID += "#data" // a function of one build became data in the other
+		}
 	}
 }
 

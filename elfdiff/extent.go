@@ -39,7 +39,7 @@ func (g *Graph) readExtents(id AtomID, edges []Edge) map[uint64]uint64 {
 	var enter []int // where control may come from elsewhere
 	w := x86.Walker{Code: code}
 	for w.Next() {
-		if _, _, v, ok := w.Inst.Rel(w.Bytes()); ok && w.Inst.IsBranch() && w.Inst.Flow != x86.FlowCall {
+		if fo, _, v, ok := w.Inst.Rel(w.Bytes()); ok && w.Inst.IsBranch() && w.Inst.Flow != x86.FlowCall && field(w.Off+int(fo)) == nil {
 			enter = append(enter, w.Off+int(w.Inst.Len)+int(v))
 		}
 	}

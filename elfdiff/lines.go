@@ -82,8 +82,10 @@ func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
 			if in.Flow == x86.FlowCall {
 				c.off, c.end = w.Off, end
 				p.calls = append(p.calls, c)
-			} else if _, _, v, ok := in.Rel(b); ok && in.IsBranch() {
-				p.enter = append(p.enter, end+int(v))
+			} else if fo, _, v, ok := in.Rel(b); ok && in.IsBranch() {
+				if _, relocated := p.edgeIn(w.Off+int(fo), w.Off+int(fo)+1); !relocated {
+					p.enter = append(p.enter, end+int(v))
+				}
 			}
 			c = call{start: end, def: noDefs}
 			continue
