@@ -60,9 +60,10 @@ type comparer struct {
 		node nodeID
 		a, b map[uint64]uint64
 	}
-	narrow int // references to nameless constants that were compared by what is read
-	plts   int // uses of the relaxation "plt32"
-	empty  int // uses of the relaxation "empty-replacement", on both sides
+	inside bool // narrowed is at work
+	narrow int  // references to nameless constants that were compared by what is read
+	plts   int  // uses of the relaxation "plt32"
+	empty  int  // uses of the relaxation "empty-replacement", on both sides
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {

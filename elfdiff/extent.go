@@ -261,7 +261,7 @@ func accessWidth(in x86.Inst) uint64 {
 // narrowed compares two references into nameless constants by what the code
 // proves to read. decided is false when it proves nothing.
 func (k *comparer) narrowed(n nodeID, off uint64, ea, eb *Edge, tx, ty Target) (decided bool) {
-	if !k.a.Atoms[k.nodes[n].x].Kind.Code() {
+	if k.inside || !k.a.Atoms[k.nodes[n].x].Kind.Code() {
 		return false
 	}
 	if k.reads.node != n || k.reads.a == nil {
@@ -289,6 +289,8 @@ func (k *comparer) narrowed(n nodeID, off uint64, ea, eb *Edge, tx, ty Target) (
 		k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(tx), Patched: k.b.TargetText(ty)})
 		return true
 	}
+	k.inside = true // references in what is read are not the code's own
+	defer func() { k.inside = false }()
 	for i := range lx {
 		if lx[i].Off-fx != ly[i].Off-fy || lx[i].Type != ly[i].Type {
 			k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.EdgeText(&lx[i]), Patched: k.b.EdgeText(&ly[i])})
