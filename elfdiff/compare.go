@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
-	"slices"
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/object"
@@ -63,7 +62,7 @@ type comparer struct {
 	inside bool // narrowed is at work
 	narrow int  // references to nameless constants that were compared by what is read
 	plts   int  // uses of the relaxation "plt32"
-	empty  int  // uses of the relaxation "empty-replacement", on both sides
+	empty  int  // uses of the relaxation "empty-replacement"
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {
@@ -801,17 +800,8 @@ func (k *comparer) entry(n nodeID, ax, ay *Atom) {
 		k.nodes[n].lines = true
 		k.nodes[n].causes = append(k.nodes[n].causes, cause)
 	}
-	k.edges(n, ax, ay, k.effective(k.a, k.nodes[n].x, k.ea), k.effective(k.b, k.nodes[n].y, k.eb))
-}
-
-// effective leaves out the reference to replacement code of no length: it leads
-// wherever the next body happens to be (relaxation "empty-replacement").
-func (k *comparer) effective(g *Graph, entry AtomID, edges []Edge) []Edge {
-	at := &g.Atoms[entry]
-	row := &g.Rules.Tables[at.Row-1]
-	if row.Body == NoField || g.Bytes(entry)[row.BodyLen] != 0 {
-		return edges
+	if k.a.emptyBody(k.nodes[n].x) >= 0 {
+		k.empty++ // relaxation "empty-replacement": where no code is put, it does not matter where it would come from
 	}
-	k.empty++
-	return slices.DeleteFunc(edges, func(e Edge) bool { return e.Off-at.Off == uint64(row.Body) })
+	k.edges(n, ax, ay, k.ea, k.eb)
 }

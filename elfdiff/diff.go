@@ -669,7 +669,7 @@ func (v *verdicts) told() {
 		{Name: "padding", Enabled: true, Uses: v.k.pads},
 		{Name: "text-move", Enabled: true, Uses: v.k.moves},
 		{Name: "plt32", Enabled: true, Uses: v.k.plts},
-		{Name: "empty-replacement", Enabled: true, Uses: v.k.empty / 2},
+		{Name: "empty-replacement", Enabled: true, Uses: v.k.empty},
 		{Name: "ignored", Enabled: !v.k.opts.NoDirectives, Uses: v.ignored},
 	}
 }

@@ -3,6 +3,7 @@ package elfdiff
 import (
 	"debug/elf"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/kdelta/kdelta/pkg/object"
@@ -56,7 +57,26 @@ func (g *Graph) Pos(e *Edge) int64 {
 // assume that a PC-relative field ends its instruction, and resolved operands may be missing.
 func (g *Graph) Edges(a AtomID, buf []Edge) (edges []Edge, decoded bool) {
 	at := &g.Atoms[a]
-	return g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind == AtomFunc || at.Kind == AtomCode, buf)
+	buf, decoded = g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind == AtomFunc || at.Kind == AtomCode, buf)
+	if body := g.emptyBody(a); body >= 0 {
+		buf = slices.DeleteFunc(buf, func(e Edge) bool { return e.Sec != 0 && e.Off == at.Off+uint64(body) })
+	}
+	return buf, decoded
+}
+
+// emptyBody gives the field of a table entry that refers to replacement code of no
+// length, NoField when there is none: it leads wherever the next body happens to
+// be, and is no reference to it.
+func (g *Graph) emptyBody(a AtomID) int {
+	at := &g.Atoms[a]
+	if at.Kind != AtomEntry {
+		return NoField
+	}
+	row := &g.Rules.Tables[at.Row-1]
+	if row.Body == NoField || g.Bytes(a)[row.BodyLen] != 0 {
+		return NoField
+	}
+	return row.Body
 }
 
 // DataEdges appends the relocations of a stretch of data to buf, by offset.

@@ -111,6 +111,7 @@ type Answer struct {
 	Method     Method
 	Code       diag.Code // why there is no answer: sympos-unknown, or sympos-conflict when the evidence disagrees
 	Evidence   string    // what the answer rests on, or why there is none
+	Addr, Size uint64    // as the source has them; 0 when it does not
 	Candidates []Candidate
 }
 
@@ -367,6 +368,8 @@ func (o *Oracle) settle(name string, votes []vote) Answer {
 		said = append(said, v.x.t.Name+": "+v.evidence)
 	}
 	a.Known = true
+	e := best.x.entry(best.k)
+	a.Addr, a.Size = e.Addr, e.Size
 	if best.x.t.Core && a.Pos != 0 {
 		said = append(said, "counted in the loaded module, whose init symbols are gone")
 	}
@@ -495,8 +498,13 @@ func NewSet(exports *Symvers, oracles ...*Oracle) *Set {
 	return s
 }
 
-// Oracle gives the Oracle of a kernel object, nil when there is none.
-func (s *Set) Oracle(objectName string) *Oracle { return s.oracles[normal(objectName)] }
+// Oracle gives the Oracle of a kernel object, nil when there is none. A nil Set has none.
+func (s *Set) Oracle(objectName string) *Oracle {
+	if s == nil {
+		return nil
+	}
+	return s.oracles[normal(objectName)]
+}
 
 // Answer says how the kernel calls a symbol of an object that belongs to a kernel object.
 func (s *Set) Answer(objectName string, f *object.File, sym object.SymID) Answer {
@@ -507,11 +515,54 @@ func (s *Set) Answer(objectName string, f *object.File, sym object.SymID) Answer
 	return o.Position(f, sym)
 }
 
-// Position gives the position of a symbol, or why it is not known.
-func (s *Set) Position(objectName string, f *object.File, sym object.SymID) (pos uint64, known bool, why string) {
-	a := s.Answer(objectName, f, sym)
-	return a.Pos, a.Known, a.Evidence
+// Exporter gives the object that exports a symbol. It is not known when two say that they do: see Ambiguous.
+func (s *Set) Exporter(name string) (objectName string, ok bool) {
+	if s == nil {
+		return "", false
+	}
+	return exporter(s.symvers, name)
 }
 
-// Exporter gives the object that exports a symbol.
-func (s *Set) Exporter(name string) (objectName string, ok bool) { return exporter(s.symvers, name) }
+// Export gives what is known of an exported symbol, of the first source that has it.
+func (s *Set) Export(name string) (e Export, ok bool) {
+	if _, ok := s.Exporter(name); !ok {
+		return Export{}, false
+	}
+	for _, v := range s.symvers {
+		if e, ok := v.Lookup(name); ok {
+			return e, true
+		}
+	}
+	return Export{}, false
+}
+
+// Ambiguous reports whether two objects are said to export the symbol.
+func (s *Set) Ambiguous(name string) bool {
+	if s == nil {
+		return false
+	}
+	first := ""
+	for _, v := range s.symvers {
+		e, ok := v.Lookup(name)
+		if v.Ambiguous(name) || ok && first != "" && e.Module != first {
+			return true
+		}
+		if ok {
+			first = e.Module
+		}
+	}
+	return false
+}
+
+// HasExports reports whether the Set knows of any exported symbol at all: then what it does not know is not exported.
+func (s *Set) HasExports() bool {
+	if s == nil {
+		return false
+	}
+	for _, v := range s.symvers {
+		if v != nil && len(v.Exports) > 0 {
+			return true
+		}
+	}
+	return false
+}

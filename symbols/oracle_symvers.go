@@ -169,3 +169,7 @@ func (s *Symvers) Exporter(symbol string) (objectName string, ok bool) {
 
 // Ambiguous reports whether two objects are said to export the symbol.
 func (s *Symvers) Ambiguous(symbol string) bool { return s != nil && s.twice[symbol] }
+
+// ModulesOnly reports whether the symbol is exported to named modules alone
+// (EXPORT_SYMBOL_FOR_MODULES, Linux 6.16 and later), which a livepatch is not one of.
+func (e *Export) ModulesOnly() bool { return strings.HasPrefix(e.Namespace, "module:") }

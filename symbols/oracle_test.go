@@ -576,3 +576,41 @@ func TestManyOfOneName(t *testing.T) {
 		t.Log(d)
 	}
 }
+
+// What a Set knows of exports, over all its sources; nil knows nothing.
+func TestSetExports(t *testing.T) {
+	symvers := func(text string) *symbols.Symvers {
+		s, err := symbols.ParseSymvers("Module.symvers", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	a := symvers("0x1\tplain\tvmlinux\tEXPORT_SYMBOL\t\n0x2\tkvm_only\tvmlinux\tEXPORT_SYMBOL\tmodule:kvm\n0x3\ttwice\tvmlinux\tEXPORT_SYMBOL\t\n")
+	b := symvers("0x4\tof_lib\tdrivers/my-lib\tEXPORT_SYMBOL_GPL\tLIB\n0x3\ttwice\tdrivers/my-lib\tEXPORT_SYMBOL\t\n")
+	o, _ := symbols.NewOracle("mod", b)
+	set := symbols.NewSet(a, o)
+	for _, c := range []struct {
+		name, module, ns    string
+		ok, only, ambiguous bool
+	}{
+		{"plain", "vmlinux", "", true, false, false},
+		{"kvm_only", "vmlinux", "module:kvm", true, true, false},
+		{"of_lib", "my_lib", "LIB", true, false, false},
+		{"twice", "", "", false, false, true},
+		{"none", "", "", false, false, false},
+	} {
+		e, ok := set.Export(c.name)
+		by, known := set.Exporter(c.name)
+		if ok != c.ok || known != ok || e.Module != c.module || by != c.module || e.Namespace != c.ns || e.ModulesOnly() != c.only || set.Ambiguous(c.name) != c.ambiguous {
+			t.Errorf("%s: %+v %v, %q %v, ambiguous %v", c.name, e, ok, by, known, set.Ambiguous(c.name))
+		}
+	}
+	if !set.HasExports() || symbols.NewSet(symvers("")).HasExports() {
+		t.Error("HasExports")
+	}
+	var none *symbols.Set
+	if _, ok := none.Export("plain"); ok || none.HasExports() || none.Ambiguous("plain") || none.Oracle("vmlinux") != nil {
+		t.Error("nil knows something")
+	}
+}

@@ -44,7 +44,7 @@ type env struct {
 
 // commands lists the subcommands in the order of the help text.
 func commands() []*command {
-	return []*command{diffCommand, explainCommand, patchCommand, schemaCommand, versionCommand}
+	return []*command{diffCommand, explainCommand, patchCommand, finalizeCommand, verifyCommand, klpDiffCommand, createDiffObjectCommand, schemaCommand, versionCommand}
 }
 
 // run is the whole program: it gives the exit code. Output that could not be
@@ -91,7 +91,7 @@ func (e *env) dispatch(args []string) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "kdelta finds which functions differ between two builds of an ELF object.\n\nusage: kdelta COMMAND [flags] [arguments]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  %-18s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nkdelta help COMMAND says more.\n")
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -14,6 +14,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/klp"
+	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/patch"
 	"github.com/kdelta/kdelta/pkg/report"
 )
@@ -28,16 +29,29 @@ const (
 
 var patchCommand = &command{
 	name:  "patch",
-	args:  "[--object vmlinux|NAME] [--symbols none] [--format klp] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
+	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
 	short: "write a livepatch object with the functions that differ",
 	long: `
 Compares pairs of objects, decides about all of them together and writes one
 relocatable object that holds the functions that differ, what they bring along,
-and livepatch metadata in the kernel build's own intermediate form (6.19 and
-later). OUT is written whole or not at all.
+and livepatch metadata. OUT is written whole or not at all.
 
 --object says which kernel object the pairs after it belong to. It may be given
 again between pairs; before the first the object is vmlinux.
+
+--symbols says what the running kernel calls its symbols: the linked vmlinux, a
+module's .ko, what readelf -sW prints of either, System.map, or the text of
+/proc/kallsyms; the kind is seen from the contents. It may be given several times;
+what does not say itself which kernel object it is of belongs to that of the --object
+before it. Sources that contradict each other are told. Without --symbols (or with
+"none") a name has position 0 where the original object has it once, and is refused else.
+
+--symvers is the kernel's Module.symvers: what it lists as exported by vmlinux stays an
+ordinary reference, what modules export is left to the livepatch core, and what
+nobody exports or defines is refused.
+
+--format klp is the intermediate form of the kernel's own build (6.19 and later),
+kpatch that of kpatch-build: link it with ld -r, then kdelta finalize.
 
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: not patchable; the diagnostics say why, and OUT is as it was. 3: nothing to
@@ -56,6 +70,17 @@ type patchArgs struct {
 	out     string
 	json    bool
 	verbose bool
+
+	symbols []symbolFile
+	symvers []string
+	format  elfdiff.Format
+	partial bool
+	late    bool
+	rules   *elfdiff.Rules // nil: the kernel's
+
+	// What came of it.
+	compared []patch.Pair
+	plan     *patch.Plan // nil: there is no patch
 }
 
 func runPatch(e *env, c *command, args []string) int {
@@ -90,22 +115,39 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	fs.StringVar(&a.out, "o", "", "write the patch object to `OUT`")
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.PatchSchema+" to standard output (kdelta schema --patch prints its schema)")
 	fs.BoolVar(&a.verbose, "v", false, "list every piece that the patch holds, and notes")
-	only := func(name, value, text string) {
-		fs.Func(name, text, func(s string) error {
-			if s != value {
-				return fmt.Errorf("not supported yet: only %q is", value)
-			}
-			return nil
-		})
-	}
-	only("symbols", "none", "what is known of the running kernel's symbols: `none` (a name that is not unique in the original objects is refused)")
-	only("format", "klp", "the form of the output: `klp`, upstream's intermediate")
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
+	none := false
+	fs.Func("symbols", "what is known of the running kernel's symbols: `FILE|none` (repeatable)", func(s string) error {
+		if s == "none" {
+			none = true
+		} else {
+			a.symbols = append(a.symbols, symbolFile{s, object})
+		}
+		if none && len(a.symbols) > 0 {
+			return errors.New("none, and a file")
+		}
+		return nil
+	})
+	fs.Func("symvers", "the kernel's Module.symvers: `FILE` (repeatable)", func(s string) error {
+		a.symvers = append(a.symvers, s)
+		return nil
+	})
+	fs.Func("format", "the form of the output: `klp|kpatch`, upstream's intermediate (default) or kpatch's", func(s string) error {
+		switch s {
+		case "klp":
+			a.format = elfdiff.FormatKlp
+		case "kpatch":
+			a.format = elfdiff.FormatKpatch
+		default:
+			return errors.New("neither klp nor kpatch")
+		}
+		return nil
+	})
 	fs.Func("object", "the kernel object that the pairs after it belong to: `vmlinux|NAME`", func(s string) error {
 		name := klp.ModuleName(s)
-		switch {
-		case name == "" || strings.ContainsAny(name, ", \t\n") || len(name) > 55:
-			return fmt.Errorf("no name of a module")
+		switch what := unnamable(name); {
+		case what != "":
+			return errors.New(what)
 		case half:
 			return fmt.Errorf("between ORIG and PATCHED of one pair")
 		}
@@ -138,10 +180,13 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 		r.Diagnostics = append(r.Diagnostics, findings(err, codeStopped, file)...)
 		return patchTrouble
 	}
-	if err := a.overwrites(); err != nil {
+	if err := overwrites(a.out, a.inputs()...); err != nil {
 		return trouble(err, a.out)
 	}
-	rules := kernel.Rules()
+	rules := a.rules
+	if rules == nil {
+		rules = kernel.Rules()
+	}
 	r.Rules = rules.Version
 	pairs := make([]patch.Pair, len(a.pairs))
 	errs := make([][2]error, len(a.pairs))
@@ -159,7 +204,31 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 			}
 		}
 	}
+	var k knowledge
+	for _, s := range a.symbols {
+		if err := k.readSymbols(s); err != nil {
+			trouble(err, s.path)
+		}
+	}
+	for _, s := range a.symvers {
+		if err := k.readSymvers(s); err != nil {
+			trouble(err, s)
+		}
+	}
 	if len(r.Diagnostics) > 0 {
+		return patchTrouble
+	}
+	var objects []string
+	var originals []*object.File
+	for i := range pairs {
+		if !slices.Contains(objects, pairs[i].Object) {
+			objects = append(objects, pairs[i].Object)
+		}
+		originals = append(originals, pairs[i].Orig.File)
+	}
+	set, notes := k.set(objects, originals)
+	if diag.HasErrors(notes) {
+		r.Diagnostics = notes
 		return patchTrouble
 	}
 	for i := range pairs {
@@ -169,20 +238,21 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 		}
 		pairs[i].Delta = d
 	}
-	plan, err := patch.New(ctx, pairs, patch.Options{})
+	a.compared = pairs
+	plan, err := patch.New(ctx, pairs, patch.Options{Format: a.format, Symbols: set, Partial: a.partial, LateKlp: a.late})
+	r.Diagnostics = notes
 	if err != nil {
 		trouble(err, "")
 		return verdict(r.Diagnostics)
 	}
-	r.Diagnostics = plan.Diagnostics
+	a.plan = plan
+	r.Diagnostics = append(r.Diagnostics, plan.Diagnostics...)
 	data, err := plan.Bytes()
 	if err != nil {
 		return trouble(err, a.out)
 	}
-	if err := atomicfile.Write(a.out, data, 0o666); err != nil {
-		d := diag.New(codeOutput, diag.Place{File: a.out}, "%v", err)
-		d.Remedy = "Give a path that can be written."
-		return trouble(d, a.out)
+	if err := writeOutput(a.out, data); err != nil {
+		return trouble(err, a.out)
 	}
 	r.Contents, r.Output = plan.Contents(), report.Input{Name: a.out, Size: len(data)}
 	return patchWritten
@@ -191,22 +261,44 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 // codeOutput is the code of an output file that cannot be written.
 const codeOutput diag.Code = "file-unwritable"
 
+// inputs lists all files that are read.
+func (a *patchArgs) inputs() []string {
+	names := slices.Clone(a.symvers)
+	for _, p := range a.pairs {
+		names = append(names, p.orig, p.patched)
+	}
+	for _, s := range a.symbols {
+		names = append(names, s.path)
+	}
+	return names
+}
+
 // overwrites refuses an output that is one of the inputs.
-func (a *patchArgs) overwrites() error {
-	out, err := os.Stat(a.out)
+func overwrites(path string, inputs ...string) error {
+	out, err := os.Stat(path)
 	if err != nil {
 		return nil // not there, or writing it will say why
 	}
-	for _, p := range a.pairs {
-		for _, name := range []string{p.orig, p.patched} {
-			if in, err := os.Stat(name); err == nil && os.SameFile(in, out) {
-				d := diag.New(codeOutput, diag.Place{File: a.out}, "is the input %s", name)
-				d.Remedy = "Give another path to -o."
-				return d
-			}
+	for _, name := range inputs {
+		if in, err := os.Stat(name); err == nil && os.SameFile(in, out) {
+			return unwritable(path, "Give another path.", fmt.Errorf("is the input %s", name))
 		}
 	}
 	return nil
+}
+
+// writeOutput writes a file whole or not at all.
+func writeOutput(path string, data []byte) error {
+	if err := atomicfile.Write(path, data, 0o666); err != nil {
+		return unwritable(path, "Give a path that can be written.", err)
+	}
+	return nil
+}
+
+func unwritable(path, remedy string, err error) error {
+	d := diag.New(codeOutput, diag.Place{File: path}, "%v", err)
+	d.Remedy = remedy
+	return d
 }
 
 // verdict gives the exit code of a patch that was not made.

@@ -57,6 +57,14 @@ const (
 	UnnamedData    Code = "unnamed-data"
 	ShortBranch    Code = "short-branch"
 	RuntimeConst   Code = "runtime-constant"
+	Undefined      Code = "undefined-symbol"
+	ExportTwice    Code = "export-ambiguous"
+	TracepointOff  Code = "tracepoint-disabled"
+	PrDebugOff     Code = "pr-debug-disabled"
+	StaticKey      Code = "static-key-module"
+	StaticCall     Code = "static-call-module"
+	LateTable      Code = "table-module"
+	MissingFtrace  Code = "ftrace-site"
 	NotImplemented Code = "not-supported-yet"
 )
 
@@ -76,6 +84,34 @@ const (
 	KlpTwice     Code = "klp-twice"
 	KlpInit      Code = "klp-init"
 	KlpModule    Code = "klp-module"
+)
+
+// Codes of the proof of a finished patch.
+const (
+	VerifyStructure    Code = "verify-structure"
+	VerifyType         Code = "verify-type"
+	VerifyTwice        Code = "verify-twice"
+	VerifyNonzero      Code = "verify-nonzero"
+	VerifyTombstone    Code = "verify-tombstone"
+	VerifyUndefined    Code = "verify-undefined"
+	VerifyMcount       Code = "verify-mcount"
+	VerifySymbol       Code = "verify-symbol"
+	VerifyPosition     Code = "verify-position"
+	VerifyObject       Code = "verify-object"
+	VerifyFunction     Code = "verify-function"
+	VerifyMissing      Code = "verify-missing-function"
+	VerifyCold         Code = "verify-cold"
+	VerifyCode         Code = "verify-code"
+	VerifyData         Code = "verify-data"
+	VerifyTarget       Code = "verify-target"
+	VerifyAddend       Code = "verify-addend"
+	VerifyPointer      Code = "verify-pointer"
+	VerifyState        Code = "verify-state"
+	VerifyEntry        Code = "verify-entry"
+	VerifyEntryMissing Code = "verify-entry-missing"
+	VerifyEntryExtra   Code = "verify-entry-extra"
+	VerifyUnaccounted  Code = "verify-unaccounted"
+	VerifyUnproved     Code = "verify-unproved"
 )
 
 // catalogue lists every code once, in the order of the constants above.
@@ -152,6 +188,22 @@ var catalogue = []Entry{
 		"Rebuild with -ffunction-sections."},
 	{RuntimeConst, SevError, "A constant that the kernel fills into instructions at boot (runtime_const) and that cannot be rewritten into a load.",
 		"Keep the function as it is and change its callers."},
+	{Undefined, SevError, "A reference to a symbol that nothing in the kernel object defines and nobody exports; the patch would not load, or the reference would never be resolved.",
+		"Give the object that defines it as a pair of the same patch, or the right --symbols and --symvers; a weak symbol that the kernel lacks must not be referred to."},
+	{ExportTwice, SevError, "Two kernel objects are said to export the symbol.",
+		"Give the Module.symvers of one kernel only."},
+	{TracepointOff, SevWarning, "A tracepoint of a module is off in the replacement: the kernel sets static keys up when it loads the patch, before it can resolve symbols of the module.",
+		"Nothing, unless the trace event is needed: then call its function without the static key."},
+	{PrDebugOff, SevWarning, "A pr_debug of a module stays silent in the replacement: its static key cannot be resolved in time.",
+		"Use pr_info where the message is needed."},
+	{StaticKey, SevError, "A static branch on a key of a module: the kernel sets static keys up when it loads the patch, before it can resolve symbols of the module.",
+		"Use static_key_enabled() instead of static_branch_likely() and the like."},
+	{StaticCall, SevError, "A static call through a key of a module: the kernel sets static calls up when it loads the patch, before it can resolve symbols of the module.",
+		"Use KLP_STATIC_CALL() (KPATCH_STATIC_CALL() with kpatch) instead of static_call()."},
+	{LateTable, SevError, "An entry of a kernel table refers to a symbol of a module. The kernel reads tables when it loads the patch, which may be before the module is there.",
+		"Keep the reference out of the table: use a symbol of the patch itself."},
+	{MissingFtrace, SevError, "The site of a call of the tracer is not what the compiler or recordmcount leave there.",
+		"Rebuild the object with the kernel's own flags."},
 	{NotImplemented, SevError, "kdelta does not handle this yet and refuses rather than guess.",
 		"See the README for what is supported."},
 
@@ -176,6 +228,55 @@ var catalogue = []Entry{
 		"Rebuild the object with the kernel's own compiler, configuration and sources, or give the symbols of the kernel that it belongs to."},
 	{SymposConflict, SevError, "Sources of symbols disagree about the position of a symbol.",
 		"Give the symbols of one kernel only; of two vmlinux files one is of another build."},
+
+	{VerifyStructure, SevError, "The patch is not what the module loader takes: a section, symbol or alignment is wrong.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyType, SevError, "A relocation of the patch has another type than the patched object has there, or one that the kernel does not apply.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyTwice, SevError, "Two relocations of the patch write to one place.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyNonzero, SevError, "Bytes of the patch under a relocation are not zero; the kernel would reject the module.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyTombstone, SevError, "A livepatch relocation and the placeholder that stands for it until the link do not say the same, or one of them is missing.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyUndefined, SevError, "The patch leaves a symbol undefined that nobody defines, or that nothing needs.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyMcount, SevError, "The patch lists a place for ftrace that holds neither its call nor room for one; ftrace would disable itself in the whole kernel.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifySymbol, SevError, "The patch refers to another symbol of the kernel than the patched code does, or to one that is not there.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyPosition, SevError, "The patch asks for the wrong one of several symbols of one name.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyObject, SevError, "A symbol is looked up in the wrong kernel object, or when that is not there.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyFunction, SevError, "An entry of the list of replaced functions is wrong: it pairs two different functions, names none, or stands there twice.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyMissing, SevError, "A function differs between the original and the patched object, and the patch does not replace it.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyCold, SevError, "A split-off part (.cold) of a replaced function is missing: the new function would run into the old part.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyCode, SevError, "Code of the patch differs from that of the patched object.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyData, SevError, "Data, a string or a constant of the patch differs from that of the patched object.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyTarget, SevError, "A reference of the patch leads elsewhere than that of the patched object, or only one of them has it.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyAddend, SevError, "A reference of the patch leads to the right symbol, but to another place of it.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyPointer, SevError, "The patch hands out the address of a replacement, where it has to be that of the function of the kernel: the replacement goes when the patch does.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyState, SevError, "The patch holds its own copy of a variable that the running kernel has; the two would differ.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyEntry, SevError, "A table entry of the patch differs from that of the patched object, or is not whole.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyEntryMissing, SevError, "A table entry about code of the patch is missing.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyEntryExtra, SevError, "A table of the patch has an entry that the patched object does not have.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyUnaccounted, SevWarning, "The patch holds something that the proof did not need.",
+		"Nothing, if the tool that wrote the patch adds such things; else report it."},
+	{VerifyUnproved, SevWarning, "Something about the patch could be neither proved nor refuted with what was given.",
+		"Give the kernel's symbols, or check the named place by hand."},
 }
 
 // Catalogue gives every code with its meaning and remedy, in a fixed order.

@@ -23,7 +23,7 @@ const (
 	defaultMaxSymbols  = 64 << 20
 	defaultMaxRelocs   = 256 << 20
 	maxName            = 64 << 10 // bytes of a section's or symbol's name with its NUL; the kernel takes 512
-	maxProblems        = 32 // diagnostics collected before Parse gives up
+	maxProblems        = 32       // diagnostics collected before Parse gives up
 )
 
 // Parse reads an ELF64 little-endian x86-64 file: ET_REL completely, ET_EXEC

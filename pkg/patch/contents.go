@@ -50,7 +50,7 @@ func (p *Plan) Contents() *Contents {
 	for _, pp := range p.pairs {
 		for _, f := range pp.funcs {
 			x := pp.function(f.unit)
-			x.OrigName, x.Pos = f.name, f.pos
+			x.OrigName, x.Pos = f.name, f.answer.Pos
 			c.Functions = append(c.Functions, x)
 		}
 	}
@@ -61,7 +61,7 @@ func (p *Plan) Contents() *Contents {
 	}
 	for _, pp := range p.pairs {
 		g, f := pp.Patched, pp.Patched.File
-		for _, a := range pp.sel.Atoms {
+		for _, a := range pp.atoms {
 			at := &g.Atoms[a]
 			c.Items = append(c.Items, Item{File: f.Name, Kind: at.Kind, Name: g.Name(a), Section: f.Sections[at.Sec].Name, Off: at.Off, Size: at.Size, Why: pp.sel.Chain(g, a)})
 		}

@@ -24,6 +24,7 @@ func namesTarget(f *object.File, id object.SymID) bool {
 // common is what the pairs of a patch share in the Builder.
 type common struct {
 	b         *object.Builder
+	local     bool                          // functions that replace others are local
 	sections  map[object.SecID]object.SymID // section symbols
 	undefined map[string]object.SymID
 	defined   map[string]object.SymID // global names
@@ -72,15 +73,19 @@ func (e *emitter) symbols() {
 			continue
 		}
 		a := g.SymbolAtom(object.SymID(i))
-		if a == 0 || !e.pp.sel.Has(a) || !namesTarget(f, object.SymID(i)) && !used[i] {
+		if a == 0 || !e.pp.has(a) || !namesTarget(f, object.SymID(i)) && !used[i] {
 			continue
 		}
-		if s.Bind() == elf.STB_LOCAL && file != wrote {
+		info := s.Info
+		if e.local && s.Type() == elf.STT_FUNC && e.pp.replaces(a) {
+			info = elf.ST_INFO(elf.STB_LOCAL, s.Type())
+		}
+		if elf.ST_BIND(info) == elf.STB_LOCAL && file != wrote {
 			wrote = file
 			fs := &f.Symbols[file]
 			e.b.AddSymbol(object.BuildSymbol{Name: fs.Name, Info: fs.Info, Shndx: elf.SHN_ABS})
 		}
-		id := e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: s.Info, Other: s.Other, Size: s.Size,
+		id := e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: info, Other: s.Other, Size: s.Size,
 			Sec: e.secs[e.pp.bySec[s.Sec]-1], Value: s.Value - g.Atoms[a].Off + e.pp.off[a]})
 		e.syms[i] = id
 		if s.Bind() != elf.STB_LOCAL {
@@ -115,16 +120,15 @@ func (e *emitter) named(name string, info, other uint8) object.SymID {
 	return id
 }
 
-// relocs adds the ordinary relocations and gives those for the livepatch core.
-func (e *emitter) relocs() []klp.Reloc {
+// relocs adds the ordinary relocations and hands those for the livepatch core to late.
+func (e *emitter) relocs(late func(*outReloc)) {
 	f := e.pp.Patched.File
-	var out []klp.Reloc
 	for i := range e.pp.relocs {
 		r := &e.pp.relocs[i]
 		nr := object.Reloc{Off: r.off, Type: r.typ, Addend: r.addend}
 		switch {
 		case r.klp != nil:
-			out = append(out, klp.Reloc{Object: r.gate, Sec: e.secs[r.sec], Off: r.off, Type: r.typ, Addend: r.addend, Symbol: *r.klp})
+			late(r)
 			continue
 		case r.into != 0:
 			nr.Sym = e.sectionSymbol(r.into - 1)
@@ -138,25 +142,46 @@ func (e *emitter) relocs() []klp.Reloc {
 		}
 		e.b.AddReloc(e.secs[r.sec], nr)
 	}
-	return out
 }
 
-// imports carries the namespaces that the object imports: "import_ns=..." strings of .modinfo.
-func (e *emitter) imports() {
-	f := e.pp.Patched.File
-	for i := range f.Sections {
-		s := &f.Sections[i]
-		if s.Name != ".modinfo" {
+func (e *emitter) klp(r *outReloc) klp.Reloc {
+	return klp.Reloc{Object: r.gate, Sec: e.secs[r.sec], Off: r.off, Type: r.typ, Addend: r.addend, Symbol: r.klp.Symbol}
+}
+
+// imports carries the namespaces that the objects import ("import_ns=..." strings
+// of .modinfo), and those in which what the patch refers to is exported: code of
+// the kernel itself need not say so, a module must.
+func (p *Plan) imports(b *object.Builder) {
+	var data []byte
+	seen := make(map[string]bool)
+	add := func(s string) {
+		if !seen[s] {
+			seen[s] = true
+			data = append(append(data, s...), 0)
+		}
+	}
+	for _, pp := range p.pairs {
+		if len(pp.atoms) == 0 {
 			continue
 		}
-		var data []byte
-		for _, str := range bytes.Split(s.Data, []byte{0}) {
-			if at := bytes.Index(str, []byte("import_ns=")); at >= 0 {
-				data = append(append(data, str[at:]...), 0)
+		f := pp.Patched.File
+		for i := range f.Sections {
+			if f.Sections[i].Name != ".modinfo" {
+				continue
+			}
+			for _, str := range bytes.Split(f.Sections[i].Data, []byte{0}) {
+				if at := bytes.Index(str, []byte("import_ns=")); at >= 0 {
+					add(string(str[at:]))
+				}
 			}
 		}
-		if len(data) > 0 {
-			e.b.AddSection(object.BuildSection{Name: ".modinfo", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Data: data})
+		for i := range pp.relocs {
+			if ns := pp.relocs[i].ns; ns != "" {
+				add("import_ns=" + ns)
+			}
 		}
+	}
+	if len(data) > 0 {
+		b.AddSection(object.BuildSection{Name: ".modinfo", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Data: data})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
 )
 
 // Pair is one object before and after, and where it belongs.
@@ -28,26 +29,17 @@ type Pair struct {
 // knows nothing of the running kernel's symbols.
 type Options struct {
 	Format elfdiff.Format
-	// Positions tells which of several symbols of one name is meant. Nil: a
-	// name that is unique in the original object has position 0, any other is refused.
-	Positions Positions
-	// Exports knows what the kernel and its modules export. Nil: undefined
-	// symbols stay undefined, for the linker to resolve.
-	Exports Exports
-}
-
-// Positions tells how the running kernel counts symbols of one name.
-type Positions interface {
-	// Position gives the position of symbol sym of the original object f, which
-	// belongs to the named kernel object: 0 when the name is unique there, n for the
-	// n-th. When it is not known, why says so.
-	Position(object string, f *object.File, sym object.SymID) (pos uint64, known bool, why string)
-}
-
-// Exports knows exported symbols.
-type Exports interface {
-	// Exporter gives the object that exports a symbol: klp.Vmlinux or a module's name.
-	Exporter(name string) (object string, ok bool)
+	// Symbols is what is known of the running kernel. Nil, or without an Oracle for
+	// an object: there a name that is unique in the original object has position 0, any other is
+	// refused. Without exports undefined symbols that the Oracle does not have stay
+	// undefined, for the linker to resolve.
+	Symbols *symbols.Set
+	// Partial says that there are other objects of the same patch. They may refer to
+	// what is new here, so every new global function is included; and they may define what nobody else does.
+	Partial bool
+	// LateKlp is for kernels before 5.8, which apply relocations for the livepatch core
+	// after they have read the patch's tables: a table entry must not need one.
+	LateKlp bool
 }
 
 // Plan is a patch that can be written.
@@ -69,7 +61,7 @@ type definition struct {
 // against it (with the warnings found beside them), or that of the context.
 // Nothing to patch is such a reason: the code is nothing-changed.
 func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
-	if opts.Format != elfdiff.FormatKlp {
+	if opts.Format != elfdiff.FormatKlp && opts.Format != elfdiff.FormatKpatch {
 		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "patch format %d", opts.Format)}}
 	}
 	p := &Plan{opts: opts}
@@ -81,9 +73,15 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 	}
 	changed := false
 	for _, pp := range p.pairs {
-		changed = changed || len(pp.sel.Changed) > 0
+		if opts.Partial {
+			p.left(pp)
+		}
+		changed = changed || len(pp.sel.Changed) > 0 || p.opts.Partial && len(pp.roots) > 0
 		p.Diagnostics = append(p.Diagnostics, pp.diags...)
 		p.Diagnostics = append(p.Diagnostics, pp.Delta.Diagnostics...)
+		if o := opts.Symbols.Oracle(pp.Object); o != nil && len(pp.sel.Atoms) > 0 {
+			p.Diagnostics = append(p.Diagnostics, o.Place(pp.Orig.File).Diagnostics...)
+		}
 	}
 	if !changed && !diag.HasErrors(p.Diagnostics) {
 		d := diag.New(diag.NothingChanged, diag.Place{}, "no function differs in %d pair(s) of objects", len(pairs))
@@ -96,7 +94,9 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		w := &writer{plan: p, pp: pp}
+		w := &writer{plan: p, pp: pp, named: make(map[symRef]symbols.Answer)}
+		pp.bySec = make([]int32, len(pp.Patched.File.Sections))
+		w.restrict()
 		w.place()
 		w.resolve()
 		p.Diagnostics = append(p.Diagnostics, w.diags...)
@@ -122,6 +122,11 @@ func (p *Plan) selection(ctx context.Context) error {
 					}
 				}
 			}
+		}
+	}
+	if p.opts.Partial {
+		for _, pp := range p.pairs {
+			pp.publish()
 		}
 	}
 	for again := true; again; {
@@ -164,6 +169,38 @@ func (p *Plan) selection(ctx context.Context) error {
 	return nil
 }
 
+// left warns of new global variables that nothing included refers to: they are not in
+// the patch, and another object of it may want them.
+func (p *Plan) left(pp *pairPlan) {
+	for i := range pp.Delta.Data {
+		dt := &pp.Delta.Data[i]
+		if dt.Status != elfdiff.New || dt.Patched == 0 || pp.sel.Has(dt.Patched) {
+			continue
+		}
+		at := &pp.Patched.Atoms[dt.Patched]
+		if at.Sym == 0 || pp.Patched.File.Symbols[at.Sym].Bind() != elf.STB_GLOBAL {
+			continue
+		}
+		d := diag.New(diag.NotImplemented, diag.Place{File: pp.Patched.File.Name, Section: dt.Section, Symbol: dt.Name}.At(at.Off),
+			"the new variable %s is left out, since nothing that travels refers to it; another object of the patch that does will not load", dt.Name)
+		d.Severity = diag.SevWarning
+		p.Diagnostics = append(p.Diagnostics, d)
+	}
+}
+
+// publish makes all new global functions roots.
+func (pp *pairPlan) publish() {
+	for i := range pp.Delta.Functions {
+		fn := &pp.Delta.Functions[i]
+		if fn.Status != elfdiff.New {
+			continue
+		}
+		if sym := pp.Patched.Atoms[pp.Patched.Units[fn.Patched].Main].Sym; sym != 0 && pp.Patched.File.Symbols[sym].Bind() == elf.STB_GLOBAL {
+			pp.roots = append(pp.roots, fn.Patched)
+		}
+	}
+}
+
 // borrow makes the new functions of other objects that the selection of pp refers
 // to roots there, and reports whether there was one that was not included yet.
 func (p *Plan) borrow(pp *pairPlan, owners map[string]definition) bool {
@@ -200,7 +237,7 @@ func (p *Plan) clashes() {
 	owners := make(map[string]*pairPlan)
 	for _, pp := range p.pairs {
 		for _, f := range pp.funcs {
-			s := klp.Symbol{Object: pp.Object, Name: f.name, Pos: f.pos}
+			s := klp.Symbol{Object: pp.Object, Name: f.name, Pos: f.answer.Pos}
 			if seen[s] {
 				at := diag.Place{File: pp.Patched.File.Name, Symbol: f.name}
 				p.Diagnostics = append(p.Diagnostics, diag.New(diag.SymposUnknown, at, "two objects of the patch replace %s of %s", f.name, pp.Object))
@@ -235,13 +272,19 @@ type pairPlan struct {
 	diags    []diag.Diagnostic // of the selection
 	roots    []elfdiff.UnitID  // new functions that other objects refer to
 	stale    bool              // roots were added
+	atoms    []elfdiff.AtomID  // of the selection, without table entries that are left out
+	in       []bool            // by AtomID: among atoms
 	sections []outSection
 	bySec    []int32  // by SecID of the patched object: 1 + index into sections
 	off      []uint64 // by AtomID: where an included atom lies in its section
 	pieces   []uint64 // where the selection's pieces lie in their sections
 	relocs   []outReloc
 	funcs    []outFunc
+	sites    []mcountSite
 }
+
+// has reports whether the patch holds an atom.
+func (pp *pairPlan) has(a elfdiff.AtomID) bool { return pp.in[a] }
 
 // outSection is a section of the patch that comes from one of the patched object.
 type outSection struct {
@@ -256,11 +299,12 @@ type outReloc struct {
 	off    uint64
 	typ    elf.R_X86_64
 	addend int64
+	ns     string // the namespace in which the symbol is exported
 
 	sym  object.SymID // a symbol of the patched object that is defined in the patch, or stays undefined
 	into int          // 1 + index into sections: the section itself
 	name string       // an undefined symbol that the patched object does not have
-	klp  *klp.Symbol  // a symbol of the running kernel
+	klp  *klpSymbol   // a symbol of the running kernel
 	gate string       // klp: the object whose loading makes it possible to resolve
 }
 
@@ -268,7 +312,9 @@ type outFunc struct {
 	unit elfdiff.UnitID
 	sym  object.SymID // of the patched object
 	name string       // of the original
-	pos  uint64
+	orig object.SymID // by which the original has it
+
+	answer symbols.Answer
 }
 
 // Bytes gives the patch object. The same plan gives the same bytes.
@@ -276,10 +322,10 @@ func (p *Plan) Bytes() ([]byte, error) {
 	h := p.pairs[0].Patched.File.Header
 	b := object.NewBuilder(object.Header{Type: elf.ET_REL, Flags: h.Flags, OSABI: h.OSABI})
 	b.Name = "patch"
-	shared := &common{b: b, sections: make(map[object.SecID]object.SymID), undefined: make(map[string]object.SymID), defined: make(map[string]object.SymID)}
+	shared := &common{b: b, local: p.opts.Format == elfdiff.FormatKpatch, sections: make(map[object.SecID]object.SymID), undefined: make(map[string]object.SymID), defined: make(map[string]object.SymID)}
 	var parts []*emitter
 	for _, pp := range p.pairs {
-		if len(pp.sel.Atoms) == 0 {
+		if len(pp.atoms) == 0 {
 			continue
 		}
 		e := &emitter{common: shared, pp: pp}
@@ -287,12 +333,15 @@ func (p *Plan) Bytes() ([]byte, error) {
 		e.copySections()
 		e.symbols()
 	}
+	if p.opts.Format == elfdiff.FormatKpatch {
+		p.kpatch(b, parts, shared.sections)
+		return b.Bytes()
+	}
 	var objects []klp.Object
 	var relocs []klp.Reloc
 	index := make(map[string]int)
 	for _, e := range parts {
-		relocs = append(relocs, e.relocs()...)
-		e.imports()
+		e.relocs(func(r *outReloc) { relocs = append(relocs, e.klp(r)) })
 		for _, f := range e.pp.funcs {
 			i, ok := index[e.pp.Object]
 			if !ok {
@@ -300,15 +349,24 @@ func (p *Plan) Bytes() ([]byte, error) {
 				index[e.pp.Object] = i
 				objects = append(objects, klp.Object{Name: e.pp.Object})
 			}
-			objects[i].Funcs = append(objects[i].Funcs, klp.Func{Name: f.name, Pos: f.pos, New: e.syms[f.sym]})
+			objects[i].Funcs = append(objects[i].Funcs, klp.Func{Name: f.name, Pos: f.answer.Pos, New: e.syms[f.sym]})
 		}
 	}
+	p.imports(b)
 	klp.Intermediate(b, objects, relocs, shared.sections)
 	return b.Bytes()
 }
 
+// answer says how the running kernel calls a symbol of the original of pp.
+func (p *Plan) answer(pp *pairPlan, sym object.SymID) symbols.Answer {
+	if o := p.opts.Symbols.Oracle(pp.Object); o != nil {
+		return o.Position(pp.Orig.File, sym)
+	}
+	return p.unique(pp, sym)
+}
+
 // unique is the knowledge of a caller that gives no symbols: what the originals of one kernel object hold.
-func (p *Plan) unique(of *pairPlan, sym object.SymID) (pos uint64, known bool, why string) {
+func (p *Plan) unique(of *pairPlan, sym object.SymID) symbols.Answer {
 	name, n := of.Orig.File.Symbols[sym].Name, 0
 	seen := make(map[*object.File]bool)
 	for _, pp := range p.pairs {
@@ -325,7 +383,7 @@ func (p *Plan) unique(of *pairPlan, sym object.SymID) (pos uint64, known bool, w
 		}
 	}
 	if n > 1 {
-		return 0, false, fmt.Sprintf("%d symbols of the original objects have this name, and no symbols of the kernel were given", n)
+		return symbols.Answer{Code: diag.SymposUnknown, Evidence: fmt.Sprintf("%d symbols of the original objects have this name, and no symbols of the kernel were given", n)}
 	}
-	return 0, true, ""
+	return symbols.Answer{Known: true, Method: symbols.MethodUnique, Evidence: "unique in the original object"}
 }

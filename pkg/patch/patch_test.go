@@ -15,6 +15,7 @@ import (
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/symbols"
 )
 
 // def is a function or datum of an object made by hand. Functions get a call of
@@ -109,6 +110,9 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 		}
 	}
 	sym := func(name string) object.SymID {
+		if weak, ok := strings.CutPrefix(name, "weak "); ok && syms[name] == 0 {
+			syms[name] = b.AddSymbol(object.BuildSymbol{Name: weak, Info: elf.ST_INFO(elf.STB_WEAK, elf.STT_NOTYPE)})
+		}
 		if syms[name] == 0 {
 			syms[name] = b.AddSymbol(object.BuildSymbol{Name: name, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)})
 		}
@@ -307,20 +311,46 @@ func TestCrossObjects(t *testing.T) {
 	})
 }
 
-// exports is what a table of exports says: name, exporter.
-type exports map[string]string
-
-func (x exports) Exporter(name string) (string, bool) {
-	o, ok := x[name]
-	return o, ok
-}
-
-// positions answers from a table; what is not in it is unknown.
-type positions map[string]uint64
-
-func (x positions) Position(obj string, f *object.File, sym object.SymID) (uint64, bool, string) {
-	p, ok := x[obj+"."+f.Symbols[sym].Name]
-	return p, ok, "it is not in the table"
+// known makes a Set of symbols of vmlinux, as "letter name" of kallsyms with a module in brackets
+// where it is one's ("t v.1", "T f [mod]"), and of exports, as "name=exporter" with a namespace behind a colon.
+func known(t testing.TB, names []string, exports ...string) *symbols.Set {
+	t.Helper()
+	var text strings.Builder
+	for _, e := range exports {
+		name, by, _ := strings.Cut(e, "=")
+		by, ns, _ := strings.Cut(by, ":")
+		if by != "vmlinux" {
+			by = "drivers/" + by
+		}
+		fmt.Fprintf(&text, "0x00000000\t%s\t%s\tEXPORT_SYMBOL\t%s\n", name, by, ns)
+	}
+	sv, err := symbols.ParseSymvers("Module.symvers", []byte(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names == nil {
+		return symbols.NewSet(sv)
+	}
+	text.Reset()
+	for i, n := range names {
+		addr := 0xffffffff81000000 + 16*uint64(i)
+		if n, m, ok := strings.Cut(n, " ["); ok {
+			addr += 1 << 26
+			fmt.Fprintf(&text, "%016x %s\t[%s\n", addr, n, m)
+			continue
+		}
+		fmt.Fprintf(&text, "%016x %s\n", addr, n)
+	}
+	tables, err := symbols.ParseKallsyms("kallsyms", []byte(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var oracles []*symbols.Oracle
+	for _, tab := range tables {
+		o, _ := symbols.NewOracle(tab.Object, tab)
+		oracles = append(oracles, o)
+	}
+	return symbols.NewSet(sv, oracles...)
 }
 
 func TestKernelSymbols(t *testing.T) {
@@ -350,22 +380,48 @@ func TestKernelSymbols(t *testing.T) {
 		{name: "before its start", orig: []def{fn("f", one), local}, patched: []def{fn("f", load, rel{2, pc32, "v.1", -12}), local}, ref: "PC32 [vmlinux:vmlinux.v.1,0]-12"},
 		{name: "local of a module", object: "mod", orig: []def{fn("f", one), local}, patched: []def{fn("f", load, rel{2, pc32, "v.1", -4}), local}, ref: "PC32 [mod:mod.v.1,0]-4"},
 		{name: "global, defined", orig: []def{fn("f", one), datum("v", ".data.v", word)}, patched: []def{fn("f", load, rel{2, pc32, "v", -4}), datum("v", ".data.v", word)}, ref: "PC32 [vmlinux:vmlinux.v,0]-4"},
-		{name: "global, defined and exported", opts: Options{Exports: exports{"v": "vmlinux", "__fentry__": "vmlinux"}}, orig: []def{fn("f", one), datum("v", ".data.v", word)},
+		{name: "global, defined and exported", opts: Options{Symbols: known(t, nil, "v=vmlinux", "__fentry__=vmlinux")}, orig: []def{fn("f", one), datum("v", ".data.v", word)},
 			patched: []def{fn("f", load, rel{2, pc32, "v", -4}), datum("v", ".data.v", word)}, ref: "PC32 v-4"},
 		{name: "undefined", orig: []def{fn("f", one)}, patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 g-4"},
-		{name: "undefined, exported", opts: Options{Exports: exports{"g": "vmlinux", "__fentry__": "vmlinux"}}, orig: []def{fn("f", one)}, patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 g-4"},
-		{name: "undefined, not exported", opts: Options{Exports: exports{"__fentry__": "vmlinux"}}, orig: []def{fn("f", one)}, patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [vmlinux:vmlinux.g,0]-4"},
-		{name: "undefined, of another module", object: "mod", opts: Options{Exports: exports{"g": "lib", "__fentry__": "vmlinux"}}, orig: []def{fn("f", one)},
+		{name: "undefined, exported", opts: Options{Symbols: known(t, nil, "g=vmlinux", "__fentry__=vmlinux")}, orig: []def{fn("f", one)}, patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 g-4"},
+		{name: "undefined, not exported", opts: Options{Symbols: known(t, nil, "__fentry__=vmlinux")}, orig: []def{fn("f", one)}, patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [vmlinux:vmlinux.g,0]-4"},
+		{name: "undefined, of another module", object: "mod", opts: Options{Symbols: known(t, nil, "g=lib", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
 			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [mod:lib.g,0]-4"},
-		{name: "of a module, in the kernel", opts: Options{Exports: exports{"g": "lib", "__fentry__": "vmlinux"}}, orig: []def{fn("f", one)},
+		{name: "of a module, in the kernel", opts: Options{Symbols: known(t, nil, "g=lib", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
 			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, codes: "not-supported-yet"},
-		{name: "address of an exported function that is replaced", opts: Options{Exports: exports{"f": "vmlinux", "__fentry__": "vmlinux"}}, orig: []def{fn("f", one)},
+		{name: "address of an exported function that is replaced", opts: Options{Symbols: known(t, nil, "f=vmlinux", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
 			patched: []def{fn("f", lea, rel{3, pc32, "f", -4})}, ref: "PC32 [vmlinux:vmlinux.f,0]-4"},
-		{name: "position from a table", opts: Options{Positions: positions{"vmlinux.v.1": 7, "vmlinux.f": 0}}, orig: []def{fn("f", one), local},
-			patched: []def{fn("f", load, rel{2, pc32, "v.1", -4}), local}, ref: "PC32 [vmlinux:vmlinux.v.1,7]-4"},
-		{name: "position not in the table", opts: Options{Positions: positions{"vmlinux.f": 0}}, orig: []def{fn("f", one), local},
+		{name: "position by its neighbour", opts: Options{Symbols: known(t, []string{"T f", "t v.1", "d v.1", "D u"})}, orig: []def{fn("f", one), local}, patched: []def{fn("f", load, rel{2, pc32, "v.1", -4}), local}, codes: "sympos-unknown"},
+		{name: "unique in the kernel", opts: Options{Symbols: known(t, []string{"T f", "d v.1"})}, orig: []def{fn("f", one), local}, patched: []def{fn("f", load, rel{2, pc32, "v.1", -4}), local}, ref: "PC32 [vmlinux:vmlinux.v.1,0]-4"},
+		{name: "position not in the table", opts: Options{Symbols: known(t, []string{"T f"})}, orig: []def{fn("f", one), local},
 			patched: []def{fn("f", load, rel{2, pc32, "v.1", -4}), local}, codes: "sympos-unknown"},
-		{name: "function not in the table", opts: Options{Positions: positions{}}, orig: []def{fn("f", one)}, patched: []def{fn("f", two)}, codes: "sympos-unknown"},
+		{name: "function not in the table", opts: Options{Symbols: known(t, []string{"T g"})}, orig: []def{fn("f", one)}, patched: []def{fn("f", two)}, codes: "sympos-unknown"},
+		// H12: position 0 asks for a name that nothing else has, whatever its binding.
+		{name: "H12 global, and a local one in another file", opts: Options{Symbols: known(t, []string{"T f", "d v", "D v", "d v"})}, orig: []def{fn("f", one), datum("v", ".data.v", word)},
+			patched: []def{fn("f", load, rel{2, pc32, "v", -4}), datum("v", ".data.v", word)}, ref: "PC32 [vmlinux:vmlinux.v,2]-4"},
+		{name: "H12 undefined global, and a local one in another file", opts: Options{Symbols: known(t, []string{"T f", "t g", "T g"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [vmlinux:vmlinux.g,2]-4"},
+		{name: "H12 undefined, and only local ones", opts: Options{Symbols: known(t, []string{"T f", "t g", "t g"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, codes: "sympos-unknown"},
+		// H15: what nothing defines or exports can never be resolved.
+		{name: "H15 weak", opts: Options{Symbols: known(t, []string{"T f"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "weak g", -4})}, codes: "undefined-symbol"},
+		{name: "H15 weak, no table", opts: Options{Symbols: known(t, nil, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "weak g", -4})}, codes: "undefined-symbol"},
+		{name: "H15 strong", opts: Options{Symbols: known(t, []string{"T f"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, codes: "undefined-symbol"},
+		{name: "H15 weak, and there", opts: Options{Symbols: known(t, []string{"T f", "T g"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "weak g", -4})}, ref: "PLT32 [vmlinux:vmlinux.g,0]-4"},
+		{name: "of another object of the patch, perhaps", opts: Options{Partial: true, Symbols: known(t, []string{"T f"}, "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 g-4"},
+		{name: "exported to named modules", opts: Options{Symbols: known(t, []string{"T f", "t g", "T g"}, "g=vmlinux:module:kvm", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [vmlinux:vmlinux.g,2]-4"},
+		{name: "defined, and exported to named modules", opts: Options{Symbols: known(t, nil, "v=vmlinux:module:kvm", "__fentry__=vmlinux")}, orig: []def{fn("f", one), datum("v", ".data.v", word)},
+			patched: []def{fn("f", load, rel{2, pc32, "v", -4}), datum("v", ".data.v", word)}, ref: "PC32 [vmlinux:vmlinux.v,0]-4"},
+		{name: "exported by two", opts: Options{Symbols: known(t, nil, "g=a", "g=b", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, codes: "export-ambiguous"},
+		{name: "of another module, position of the global", object: "mod", opts: Options{Symbols: known(t, []string{"T x", "t f [mod]", "t g [lib]", "T g [lib]"}, "g=lib", "__fentry__=vmlinux")}, orig: []def{fn("f", one)},
+			patched: []def{fn("f", call, rel{1, plt32, "g", -4})}, ref: "PLT32 [mod:lib.g,2]-4"},
 		{name: "global and local of one name", orig: []def{fn("f", one), datum("v", ".data.v", word), static(datum("v", ".data.v2", "0200000000000000"))},
 			patched: []def{fn("f", load, rel{2, pc32, "v", -4}), datum("v", ".data.v", word), static(datum("v", ".data.v2", "0200000000000000"))}, codes: "sympos-unknown"},
 		{name: "without a symbol", orig: []def{fn("f", one), {sec: ".data", code: word, typ: elf.STT_OBJECT}}, patched: []def{fn("f", load, rel{2, pc32, "..data", -4}), {sec: ".data", code: word, typ: elf.STT_OBJECT}}, codes: "unnamed-data"},
@@ -489,9 +545,171 @@ func TestTableOfModule(t *testing.T) {
 	patched := []def{fn("f", "eb00 "+two), key, entry}
 	r := write(t, Options{}, pairOf(t, "vmlinux", "a.c", orig, patched))
 	r.want(t, "vmlinux:f=f,0", "__jump_table+0x0 PC32 f+5", "__jump_table+0x4 PC32 f+7", "__jump_table+0x8 64 [vmlinux:vmlinux.key,0]+0")
-	e := refused(t, Options{}, []Pair{pairOf(t, "mod", "a.c", orig, patched)}, "not-supported-yet")
-	if d := e.Diagnostics[0]; len(d.Chain) == 0 || d.Chain[0] != "f" || d.Remedy == "" || !d.Place.HasOffset {
+	e := refused(t, Options{}, []Pair{pairOf(t, "mod", "a.c", orig, patched)}, "static-key-module")
+	if d := e.Diagnostics[0]; len(d.Chain) == 0 || d.Chain[0] != "f" || !strings.Contains(d.Remedy, "static_key_enabled()") || !strings.Contains(d.Message, "f+0x5 ") || !d.Place.HasOffset {
 		t.Errorf("%+v", d)
+	}
+	bug := def{sec: "__bug_table", code: "000000000000000000000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 5}, {4, pc32, "key", 0}}}
+	refused(t, Options{}, []Pair{pairOf(t, "mod", "a.c", []def{fn("f", "eb00 "+one), key, bug}, []def{fn("f", "eb00 "+two), key, bug})}, "table-module")
+}
+
+// A module says which namespaces it uses; code of the kernel itself need not.
+func TestNamespaces(t *testing.T) {
+	const call = "e8 00000000 e8 00000000 c3"
+	info := def{sec: ".modinfo", code: hex.EncodeToString([]byte("license=GPL\x00mod.import_ns=OLD\x00import_ns=LOG\x00")), typ: elf.STT_OBJECT}
+	for _, c := range []struct{ by, want string }{{"vmlinux:LOG", "import_ns=OLD\x00import_ns=LOG\x00"}, {"vmlinux:NEW", "import_ns=OLD\x00import_ns=LOG\x00import_ns=NEW\x00"}, {"vmlinux", "import_ns=OLD\x00import_ns=LOG\x00"}} {
+		set := known(t, nil, "g="+c.by, "h=vmlinux", "__fentry__=vmlinux")
+		p := pairOf(t, "vmlinux", "a.c", []def{fn("f", one), info}, []def{fn("f", call, rel{1, plt32, "g", -4}, rel{6, plt32, "g", -4}), info})
+		for _, format := range []elfdiff.Format{elfdiff.FormatKlp, elfdiff.FormatKpatch} {
+			plan, err := New(context.Background(), []Pair{p}, Options{Symbols: set, Format: format})
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := plan.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := object.Parse(data, object.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for i := range f.Sections {
+				if f.Sections[i].Name == ".modinfo" {
+					got += string(f.Sections[i].Data)
+				}
+			}
+			if got != c.want {
+				t.Errorf("%s, format %d: %q, want %q", c.by, format, got, c.want)
+			}
+		}
+	}
+}
+
+// Other objects of a patch may refer to what is new in one.
+func TestPartial(t *testing.T) {
+	p := pairOf(t, "vmlinux", "a.c", []def{fn("f", one)}, []def{fn("f", one), fn("n", two), static(fn("s", two))})
+	refused(t, Options{}, []Pair{p}, "nothing-changed")
+	write(t, Options{Partial: true}, p).want(t, "vmlinux:n")
+	p = pairOf(t, "vmlinux", "a.c", []def{fn("f", one)}, []def{fn("f", two), datum("v", ".data.v", word)})
+	plan, err := New(context.Background(), []Pair{p}, Options{Partial: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ds := plan.Diagnostics; len(ds) != 1 || ds[0].Severity != diag.SevWarning || ds[0].Place.Symbol != "v" {
+		t.Errorf("%v", ds)
+	}
+}
+
+// Kernels before 5.8 resolve everything too late for their tables.
+func TestLateKlp(t *testing.T) {
+	key := static(datum("key", ".data.key", "00000000000000000000000000000000"))
+	entry := def{sec: "__jump_table", code: "00000000 00000000 0000000000000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 5}, {4, pc32, "f", 7}, {8, abs64, "key", 0}}}
+	bug := def{sec: "__bug_table", code: "000000000000000000000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 5}, {4, pc32, "key", 0}}}
+	for _, c := range []struct {
+		extra def
+		code  string
+	}{{entry, "static-key-module"}, {bug, "table-module"}} {
+		p := pairOf(t, "vmlinux", "a.c", []def{fn("f", "eb00 "+one), key, c.extra}, []def{fn("f", "eb00 "+two), key, c.extra})
+		write(t, Options{}, p)
+		refused(t, Options{LateKlp: true}, []Pair{p}, c.code)
+	}
+}
+
+// Entries whose key belongs to a module: dropped where the branch may stay off, else refused.
+func TestKeysOfModules(t *testing.T) {
+	jump := func(key string, add int64) def {
+		return def{sec: "__jump_table", code: "00000000 00000000 0000000000000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 5}, {4, pc32, "f", 7}, {8, abs64, key, add}}}
+	}
+	call := func(key string) def {
+		return def{sec: ".static_call_sites", code: "00000000 00000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 5}, {4, pc32, key, 0}}}
+	}
+	exported := func(key, by string) *symbols.Set {
+		return known(t, []string{"T x", "t f [mod]", "t g [lib]"}, key+"="+by, "__fentry__=vmlinux")
+	}
+	for _, c := range []struct {
+		name   string
+		object string
+		set    *symbols.Set
+		format elfdiff.Format
+		site   string // bytes at the site
+		extra  def
+		key    def
+		codes  string // of errors, or of everything else
+		refs   string
+		code   string
+	}{
+		{name: "of the kernel", object: "vmlinux", extra: jump("key", 0), key: static(datum("key", ".data.key", word)), refs: "__jump_table+0x0 PC32 f+5"},
+		{name: "of the patch", object: "mod", extra: jump("key", 0), refs: "__jump_table+0x0 PC32 f+5"},
+		{name: "tracepoint", object: "mod", extra: jump("__tracepoint_x", 0), key: datum("__tracepoint_x", "__tracepoints", word), codes: "warning tracepoint-disabled"},
+		{name: "tracepoint, as compilers leave it", object: "mod", site: "eb00", extra: jump("__tracepoint_x", 2), key: datum("__tracepoint_x", "__tracepoints", word), codes: "warning tracepoint-disabled", code: "6690"},
+		{name: "tracepoint, branch taken", object: "mod", site: "eb00", extra: jump("__tracepoint_x", 1), key: datum("__tracepoint_x", "__tracepoints", word), codes: "warning tracepoint-disabled", code: "eb00"},
+		{name: "tracepoint of another module", object: "mod", set: exported("__tracepoint_x", "lib"), extra: jump("__tracepoint_x", 0), codes: "static-key"},
+		{name: "tracepoint of the kernel", object: "mod", set: exported("__tracepoint_x", "vmlinux"), extra: jump("__tracepoint_x", 0), refs: "__jump_table+0x0 PC32 f+5"},
+		{name: "pr_debug", object: "mod", extra: jump("f.__UNIQUE_ID_ddebug7", 0), key: datum("f.__UNIQUE_ID_ddebug7", ".data.x", word), codes: "warning pr-debug-disabled"},
+		{name: "pr_debug in its section", object: "mod", extra: jump("dd", 0), key: datum("dd", "__dyndbg", word), codes: "warning pr-debug-disabled"},
+		{name: "key", object: "mod", extra: jump("key", 0), key: datum("key", ".data.key", word), codes: "error static-key-module"},
+		{name: "key of another module", object: "mod", set: exported("key", "lib"), extra: jump("key", 0), codes: "error static-key-module"},
+		{name: "call", object: "mod", format: elfdiff.FormatKpatch, extra: call("__SCK__go"), key: datum("__SCK__go", ".data.k", word), codes: "error static-call-module"},
+		{name: "call of the kernel", object: "vmlinux", format: elfdiff.FormatKpatch, extra: call("__SCK__go"), key: datum("__SCK__go", ".data.k", word)},
+		{name: "call of a tracepoint", object: "mod", format: elfdiff.FormatKpatch, extra: call("__SCK__tp_func_x"), key: datum("__SCK__tp_func_x", ".data.k", word), codes: "note tracepoint-disabled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			site := c.site
+			if site == "" {
+				site = "6690"
+			}
+			defs := func(body string) []def {
+				l := []def{fn("f", site+body), c.extra}
+				if c.key.sec != "" {
+					l = append(l, c.key)
+				}
+				return l
+			}
+			if c.codes == "static-key" {
+				c.codes = "warning tracepoint-disabled"
+			}
+			p := pairOf(t, c.object, "a.c", defs(one), defs(two))
+			opts := Options{Symbols: c.set, Format: c.format}
+			if code, ok := strings.CutPrefix(c.codes, "error "); ok {
+				refused(t, opts, []Pair{p}, code)
+				return
+			}
+			plan, err := New(context.Background(), []Pair{p}, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range plan.Diagnostics {
+				if d.Code != diag.SymbolsMismatch {
+					got = append(got, d.Severity.String()+" "+string(d.Code))
+				}
+			}
+			if strings.Join(got, " ") != c.codes {
+				t.Errorf("diagnostics %v, want %s", plan.Diagnostics, c.codes)
+			}
+			data, err := plan.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := object.Parse(data, object.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.format == elfdiff.FormatKlp && c.codes == "" {
+				checkOutput(t, plan, data)
+			}
+			has := false
+			for i := range f.Sections {
+				has = has || f.Sections[i].Name == c.extra.sec && f.Sections[i].Size > 0
+			}
+			if has != (c.codes == "") {
+				t.Errorf("the entry travels: %v", has)
+			}
+			if c.code != "" && hex.EncodeToString(f.Sections[1].Data[5:7]) != c.code {
+				t.Errorf("at the site: %x, want %s", f.Sections[1].Data[5:7], c.code)
+			}
+		})
 	}
 }
 
@@ -609,6 +827,6 @@ func TestNewErrors(t *testing.T) {
 	if _, err := New(ctx, []Pair{p}, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	refused(t, Options{Format: elfdiff.FormatKpatch}, []Pair{p}, "not-supported-yet")
+	refused(t, Options{Format: elfdiff.FormatModule}, []Pair{p}, "not-supported-yet")
 	refused(t, Options{}, nil, "nothing-changed")
 }

@@ -3,6 +3,7 @@ package patch
 import (
 	"debug/elf"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"strings"
 
@@ -27,20 +28,18 @@ type writer struct {
 	plan    *Plan
 	pp      *pairPlan
 	edges   []elfdiff.Edge
-	named   map[symRef]posAnswer
+	named   map[symRef]symbols.Answer
 	globals map[string]object.SymID // of the original; nil: not asked for yet
 	diags   []diag.Diagnostic
+
+	asked *klpSymbol  // not nil: nothing is to be decided, only this to be filled in
+	off   []branchOff // static branches that lost their entries
 }
 
 // symRef is a symbol of the original of a pair.
 type symRef struct {
 	pp  *pairPlan
 	sym object.SymID
-}
-
-type posAnswer struct {
-	pos   uint64
-	known bool
 }
 
 // fail records what the catalogue has for code; refuse does so as an error.
@@ -66,9 +65,8 @@ func (w *writer) diagnostic(code diag.Code, atom elfdiff.AtomID, off uint64, for
 // place gives every included atom its place.
 func (w *writer) place() {
 	g, f := w.pp.Patched, w.pp.Patched.File
-	w.pp.bySec = make([]int32, len(f.Sections))
 	w.pp.off = make([]uint64, len(g.Atoms))
-	for _, a := range w.pp.sel.Atoms {
+	for _, a := range w.pp.atoms {
 		at := &g.Atoms[a]
 		align := max(f.Sections[at.Sec].Addralign, 1)
 		if at.Kind == elfdiff.AtomEntry {
@@ -113,8 +111,7 @@ func (w *writer) section(sec object.SecID) int {
 
 // resolve decides about every reference of every included atom, and names the functions.
 func (w *writer) resolve() {
-	w.named = make(map[symRef]posAnswer)
-	for _, a := range w.pp.sel.Atoms {
+	for _, a := range w.pp.atoms {
 		w.atom(a)
 	}
 	for i, p := range w.pp.sel.Pieces {
@@ -126,6 +123,10 @@ func (w *writer) resolve() {
 	}
 	for _, e := range w.pp.sel.Constants {
 		w.constant(e)
+	}
+	w.silence()
+	if w.plan.opts.Format == elfdiff.FormatKpatch {
+		w.restore()
 	}
 	for _, u := range w.pp.sel.Changed {
 		main := w.pp.Patched.Units[u].Main
@@ -139,35 +140,41 @@ func (w *writer) resolve() {
 			w.fail(diag.RelocUnsupported, main, w.pp.Patched.Atoms[main].Off, "%s is an indirect function", w.pp.Orig.Name(x))
 			continue
 		}
-		pos, ok := w.position(w.pp, sym)
-		if !ok {
-			w.fail(diag.SymposUnknown, main, w.pp.Patched.Atoms[main].Off, "cannot tell which %s of %s to replace: %s", w.pp.Orig.Name(x), w.pp.Object, w.why(w.pp, sym))
+		ans := w.position(w.pp, sym)
+		if !ans.Known {
+			w.fail(ans.Code, main, w.pp.Patched.Atoms[main].Off, "cannot tell which %s of %s to replace: %s", w.pp.Orig.Name(x), w.pp.Object, evidence(ans))
 			continue
 		}
-		w.pp.funcs = append(w.pp.funcs, outFunc{unit: u, sym: w.pp.Patched.Atoms[main].Sym, name: w.pp.Orig.Name(x), pos: pos})
+		w.pp.funcs = append(w.pp.funcs, outFunc{unit: u, sym: w.pp.Patched.Atoms[main].Sym, name: w.pp.Orig.Name(x), orig: sym, answer: ans})
 	}
 }
 
-func (w *writer) position(pp *pairPlan, sym object.SymID) (uint64, bool) {
+// position says how the running kernel calls a symbol of the original of pp.
+func (w *writer) position(pp *pairPlan, sym object.SymID) symbols.Answer {
 	key := symRef{pp, sym}
-	p, ok := w.named[key]
+	a, ok := w.named[key]
 	if !ok {
-		p.pos, p.known, _ = w.ask(pp, sym)
-		w.named[key] = p
+		a = w.plan.answer(pp, sym)
+		w.named[key] = a
 	}
-	return p.pos, p.known
+	return a
 }
 
-func (w *writer) ask(pp *pairPlan, sym object.SymID) (uint64, bool, string) {
-	if w.plan.opts.Positions == nil {
-		return w.plan.unique(pp, sym)
+// evidence is why there is no position, with what comes into question.
+func evidence(a symbols.Answer) string {
+	if len(a.Candidates) < 2 {
+		return a.Evidence
 	}
-	return w.plan.opts.Positions.Position(pp.Object, pp.Orig.File, sym)
-}
-
-func (w *writer) why(pp *pairPlan, sym object.SymID) string {
-	_, _, why := w.ask(pp, sym)
-	return why
+	var b strings.Builder
+	b.WriteString(a.Evidence)
+	for i, c := range a.Candidates {
+		b.WriteString([]string{"; number ", ", "}[min(i, 1)])
+		fmt.Fprintf(&b, "%d at %#x", c.Pos, c.Addr)
+		if c.File != "" {
+			b.WriteString(" (" + c.File + ")")
+		}
+	}
+	return b.String()
 }
 
 // atom decides about the references of one atom.
@@ -184,6 +191,9 @@ func (w *writer) atom(a elfdiff.AtomID) {
 	sec := w.section(at.Sec)
 	for i := range w.edges {
 		e := &w.edges[i]
+		if w.empty(at, e) {
+			continue
+		}
 		off := e.Off - at.Off + w.pp.off[a]
 		if e.Kind != elfdiff.EdgeReloc {
 			w.resolved(a, e, sec, off)
@@ -191,6 +201,17 @@ func (w *writer) atom(a elfdiff.AtomID) {
 		}
 		w.target(a, e, outReloc{sec: sec, off: off, typ: e.Type, addend: e.Disp - int64(e.Bias)}, false)
 	}
+}
+
+// empty reports whether e is the reference to the replacement code of an entry that
+// has none, and leads to what does not travel: whatever lies there, another function's replacement.
+func (w *writer) empty(at *elfdiff.Atom, e *elfdiff.Edge) bool {
+	if at.Kind != elfdiff.AtomEntry || at.Row == 0 {
+		return false
+	}
+	row := &w.pp.Patched.Rules.Tables[at.Row-1]
+	return row.Body != elfdiff.NoField && row.BodyLen != elfdiff.NoField && e.Off == at.Off+uint64(row.Body) &&
+		w.pp.Patched.File.Sections[at.Sec].Data[at.Off+uint64(row.BodyLen)] == 0 && !w.pp.has(w.pp.Patched.Resolve(e).Atom)
 }
 
 // resolved keeps an operand that the assembler resolved, moves it, or makes it a relocation.
@@ -203,7 +224,7 @@ func (w *writer) resolved(a elfdiff.AtomID, e *elfdiff.Edge, sec int, off uint64
 	}
 	field := w.pp.sections[sec].data[off : off+uint64(e.Size)]
 	here := int64(w.pp.off[a]) - int64(g.Atoms[a].Off)
-	if w.pp.sel.Has(t.Atom) && !w.redirected(a, e, t) {
+	if w.pp.has(t.Atom) && !w.redirected(a, e, t) {
 		v := signed(field) + w.moved(t.Atom) - here
 		if e.Size == 1 && (v < math.MinInt8 || v > math.MaxInt8) || v < math.MinInt32 || v > math.MaxInt32 {
 			w.fail(diag.ShortBranch, a, e.Off, "a branch to %s does not reach it any more", g.TargetText(t))
@@ -267,7 +288,7 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 		w.fail(diag.AmbiguousTarget, a, e.Off, "refers to the end of %s or to %s, which do not stay together", g.Name(t.Atom-1), g.Name(t.Atom))
 		return
 	}
-	if w.pp.sel.Has(t.Atom) && !w.redirected(a, e, t) {
+	if w.pp.has(t.Atom) && !w.redirected(a, e, t) {
 		switch {
 		case named && f.Symbols[e.Sym].Sec == at.Sec, !named && !positional && w.label(e.Sym, t.Atom):
 			r.sym = e.Sym
@@ -317,7 +338,7 @@ func (w *writer) oneReading(e *elfdiff.Edge, t elfdiff.Target) bool {
 	if s := g.Atoms[p].Sym; s != 0 && symbols.Parse(g.File.Symbols[s].Name).Flags&(symbols.Disposable|symbols.UniqueID) != 0 {
 		return true // a single thing that a macro made: nobody walks to its end
 	}
-	switch before, here := w.pp.sel.Has(p), w.pp.sel.Has(t.Atom); {
+	switch before, here := w.pp.has(p), w.pp.has(t.Atom); {
 	case before && here:
 		return w.moved(p) == w.moved(t.Atom)
 	case before || here:
@@ -437,53 +458,102 @@ func (w *writer) global(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, name stri
 			return
 		}
 	}
-	if x := w.plan.opts.Exports; x != nil {
-		if owner, ok := x.Exporter(name); !ok {
-			w.klp(a, e, r, klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}) // of the same kernel object, in another file
+	set := w.plan.opts.Symbols
+	k := klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}
+	o := set.Oracle(w.pp.Object)
+	if x, ok := set.Export(name); ok {
+		if x.Module == klp.Vmlinux && !x.ModulesOnly() {
+			r.ns = x.Namespace
+			w.pp.relocs = append(w.pp.relocs, r)
 			return
-		} else if owner != klp.Vmlinux {
-			w.klp(a, e, r, klp.Symbol{Object: owner, Name: name, Type: typ})
+		}
+		k.Object = x.Module
+		o = set.Oracle(x.Module)
+	} else {
+		weak := r.sym != 0 && w.pp.Patched.File.Symbols[r.sym].Bind() == elf.STB_WEAK
+		switch {
+		case set.Ambiguous(name):
+			w.fail(diag.ExportTwice, a, e.Off, "refers to %s, which two kernel objects export", name)
+			return
+		case o != nil && o.Has(name): // of the same kernel object, in another file
+		case !set.HasExports() || w.plan.opts.Partial:
+			w.pp.relocs = append(w.pp.relocs, r) // somebody else's: another object's of the patch, or exported
+			return
+		case o != nil || weak:
+			w.fail(diag.Undefined, a, e.Off, "refers to %s, which nobody exports and %s does not have", name, w.pp.Object)
 			return
 		}
 	}
-	w.pp.relocs = append(w.pp.relocs, r)
+	if o != nil && w.asked == nil {
+		ans := o.Global(name)
+		if !ans.Known {
+			w.fail(ans.Code, a, e.Off, "refers to %s of %s: %s", name, k.Object, evidence(ans))
+			return
+		}
+		k.Pos = ans.Pos
+		w.klp(a, e, r, klpSymbol{Symbol: k, addr: ans.Addr, bind: elf.STB_GLOBAL, exported: k.Object != w.pp.Object})
+		return
+	}
+	w.klp(a, e, r, klpSymbol{Symbol: k, bind: elf.STB_GLOBAL, exported: k.Object != w.pp.Object})
+}
+
+// klpSymbol is a symbol of the running kernel with what only kpatch's form says of it.
+type klpSymbol struct {
+	klp.Symbol
+	addr     uint64
+	bind     elf.SymBind
+	exported bool
 }
 
 // kernel settles a reference to what the running kernel has: symbol sym of the original of pp.
 func (w *writer) kernel(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, pp *pairPlan, sym object.SymID) {
 	s := &pp.Orig.File.Symbols[sym]
-	k := klp.Symbol{Object: pp.Object, Name: s.Name, Type: s.Type()}
-	if x := w.plan.opts.Exports; x != nil && s.Bind() != elf.STB_LOCAL {
-		if owner, ok := x.Exporter(s.Name); ok {
+	k := klpSymbol{Symbol: klp.Symbol{Object: pp.Object, Name: s.Name, Type: s.Type()}, bind: s.Bind()}
+	if s.Bind() != elf.STB_LOCAL {
+		if x, ok := w.plan.opts.Symbols.Export(s.Name); ok && x.Module == pp.Object {
 			_, here := w.plan.defined[s.Name] // an ordinary reference would lead to the replacement
-			if owner == klp.Vmlinux && !here {
-				r.sym, r.name = 0, s.Name
+			if x.Module == klp.Vmlinux && !here && !x.ModulesOnly() {
+				r.sym, r.name, r.ns = 0, s.Name, x.Namespace
 				w.pp.relocs = append(w.pp.relocs, r)
 				return
 			}
-			k.Object = owner
+			k.exported = true
 		}
 	}
-	var ok bool
-	if k.Pos, ok = w.position(pp, sym); !ok {
-		w.fail(diag.SymposUnknown, a, e.Off, "refers to %s of the running kernel: %s", s.Name, w.why(pp, sym))
+	if w.asked != nil {
+		*w.asked = k
 		return
 	}
+	ans := w.position(pp, sym)
+	if !ans.Known {
+		w.fail(ans.Code, a, e.Off, "refers to %s of the running kernel: %s", s.Name, evidence(ans))
+		return
+	}
+	k.Pos, k.addr = ans.Pos, ans.Addr
 	w.klp(a, e, r, k)
 }
 
 // klp makes a reference one that the livepatch core resolves.
-func (w *writer) klp(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, k klp.Symbol) {
+func (w *writer) klp(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, k klpSymbol) {
+	if w.asked != nil {
+		*w.asked = k
+		return
+	}
 	r.sym, r.name, r.klp, r.gate = 0, "", &k, klp.Vmlinux
+	at := &w.pp.Patched.Atoms[a]
+	table := at.Kind == elfdiff.AtomEntry || at.Kind == elfdiff.AtomExcluded || at.Flag&elfdiff.FlagBody != 0
+	if table && w.plan.opts.LateKlp {
+		w.fail(diag.LateTable, a, e.Off, "a table entry refers to %s of %s, which the kernel resolves too late", k.Name, k.Object)
+		return
+	}
 	if k.Object != klp.Vmlinux {
-		at := &w.pp.Patched.Atoms[a]
 		switch {
 		case w.pp.Object == klp.Vmlinux:
 			w.fail(diag.NotImplemented, a, e.Off, "code of the kernel itself refers to %s of module %s", k.Name, k.Object)
 			return
-		case at.Kind == elfdiff.AtomEntry || at.Kind == elfdiff.AtomExcluded || at.Flag&elfdiff.FlagBody != 0:
+		case table:
 			// The kernel reads the tables of a patch when it loads it, which may be before the module is there.
-			w.fail(diag.NotImplemented, a, e.Off, "a table entry refers to %s of module %s, which the kernel may resolve too late", k.Name, k.Object)
+			w.fail(diag.LateTable, a, e.Off, "a table entry refers to %s of module %s, which the kernel may resolve too late", k.Name, k.Object)
 			return
 		}
 		r.gate = w.pp.Object
@@ -504,7 +574,7 @@ func (w *writer) constant(e elfdiff.AtomID) {
 		return
 	}
 	t := g.Resolve(&w.edges[0])
-	if t.Atom == 0 || !w.pp.sel.Has(t.Atom) || t.Disp < 2 || t.Disp+8 > int64(g.Atoms[t.Atom].Size) {
+	if t.Atom == 0 || !w.pp.has(t.Atom) || t.Disp < 2 || t.Disp+8 > int64(g.Atoms[t.Atom].Size) {
 		w.fail(diag.RuntimeConst, e, at.Off, "an instruction listed in %s lies outside the function", sec)
 		return
 	}

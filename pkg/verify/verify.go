@@ -200,7 +200,15 @@ func NamesOf(objectName string, tables ...*symbols.Table) Names {
 // Known is a Symbols that knows positions as well.
 type Known struct {
 	Names
-	*symbols.Oracle
+	Oracle *symbols.Oracle // may be nil
+}
+
+// Position says which of the symbols of its name a symbol of an original object is.
+func (k Known) Position(f *object.File, sym object.SymID) symbols.Answer {
+	if k.Oracle == nil {
+		return symbols.Answer{}
+	}
+	return k.Oracle.Position(f, sym)
 }
 
 // checker is one run.
@@ -210,8 +218,8 @@ type checker struct {
 	opts  Options
 	rules *elfdiff.Rules
 	level Level
-	p     *view       // the patch
-	klp   *klp.Patch  // what its metadata say; nil when they cannot be read
+	p     *view      // the patch
+	klp   *klp.Patch // what its metadata say; nil when they cannot be read
 	pairs []*pair
 }
 

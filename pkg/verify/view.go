@@ -55,17 +55,19 @@ type ref struct {
 
 // view is a file with what is needed to find one's way in it. Everything is made once.
 type view struct {
-	f      *object.File
-	rules  *elfdiff.Rules
-	spans  [][]span          // by section; nil: not made yet
-	rels   [][]rel           // by section, sorted; nil: not made yet
-	klp    map[site]*klp.Reloc
-	scope  []object.SymID // by symbol: the FILE symbol of a local one
-	byName map[string][]object.SymID
-	tables map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
-	sites  map[string]map[site][]entry     // by section name
-	consts map[site]string                 // movabs instructions that the kernel fills in: name of the symbol
-	files  map[string]int
+	f       *object.File
+	rules   *elfdiff.Rules
+	spans   [][]span // by section; nil: not made yet
+	rels    [][]rel  // by section, sorted; nil: not made yet
+	klp     map[site]*klp.Reloc
+	scope   []object.SymID // by symbol: the FILE symbol of a local one
+	byName  map[string][]object.SymID
+	tables  map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
+	sites   map[string]map[site][]entry     // by section name
+	consts  map[site]string                 // movabs instructions that the kernel fills in: name of the symbol
+	aliases map[site][]string
+	sorted  map[string][]site
+	names   []string
 }
 
 func newView(f *object.File, rules *elfdiff.Rules) *view {
@@ -272,14 +274,14 @@ func (v *view) data(sec object.SecID, from, to uint64) []byte {
 
 // insn is where an instruction lies in a piece, and its relative field.
 type insn struct {
-	off, end   uint64
-	field      uint64 // 0: none
-	size       uint64
-	value      int64
-	branch     bool
-	immOff     uint64
-	endsFlow   bool
-	loads      bool // mov $imm,%reg
+	off, end uint64
+	field    uint64 // 0: none
+	size     uint64
+	value    int64
+	branch   bool
+	immOff   uint64
+	endsFlow bool
+	loads    bool // mov $imm,%reg
 }
 
 // decode splits code into instructions; ok is false when it does not decode to its end.

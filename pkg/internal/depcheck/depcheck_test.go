@@ -29,7 +29,7 @@ var layers = [][]string{
 
 // lean are the packages that other programs link: with what is in thirdParty
 // and the standard library, nothing else.
-var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/debuginfo", "pkg/report"}
+var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/debuginfo", "pkg/report", "pkg/verify"}
 
 var thirdParty = []string{"github.com/ianlancetaylor/demangle", "golang.org/x/arch"}
 

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/klp"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/pkg/report"
+	"github.com/kdelta/kdelta/pkg/verify"
+	"github.com/kdelta/kdelta/symbols"
+)
+
+// Exit codes of kdelta verify.
+const (
+	verifyProved  = 0
+	verifyTrouble = 1
+	verifyRefuted = 2
+)
+
+// verifySchema is the name and version of the JSON document of kdelta verify.
+const verifySchema = "kdelta.verify/v1"
+
+var verifyCommand = &command{
+	name:  "verify",
+	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--json] [-v]",
+	short: "prove a finished livepatch object",
+	long: `
+Reads a livepatch object or module back from its bytes and says what can be
+proved of it, at three levels:
+
+  structure   from the file alone: what the kernel's loader and livepatch core ask
+  resolution  with --symbols and --symvers: each symbol that the patch asks for
+              exists in its object at its position
+  code        with --pair: all code, data, tables and references are those of the
+              patched objects, and every function that differs is replaced
+
+PATCH may be upstream's intermediate form, kpatch's, or a final module; the
+original and the patched object of each pair are those it was made from. --object
+says which kernel object the pairs and the symbols after it belong to.
+
+Exit code 0: nothing speaks against the patch, at the levels that were reached.
+1: wrong usage, or a file that cannot be read. 2: refuted; the findings say why.`,
+	run: runVerify,
+}
+
+type verifyArgs struct {
+	patch    string
+	pairs    []pairArgs
+	symbols  []symbolFile
+	symvers  []string
+	json     bool
+	verbose  bool
+	findings []diag.Diagnostic
+}
+
+func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
+	a := &verifyArgs{}
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.BoolVar(&a.json, "json", false, "write the document "+verifySchema+" to standard output")
+	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
+	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
+	fs.Func("object", "the kernel object that what comes after it belongs to: `vmlinux|NAME`", func(s string) error {
+		if s = klp.ModuleName(s); s == "" || half {
+			return fmt.Errorf("no name of a module, or between ORIG and PATCHED")
+		}
+		object = s
+		return nil
+	})
+	fs.Func("pair", "an original object, `ORIG`, which the patched one follows", func(s string) error {
+		if half {
+			return fmt.Errorf("the pair before it has no PATCHED")
+		}
+		half = true
+		a.pairs = append(a.pairs, pairArgs{object: object, orig: s})
+		return nil
+	})
+	fs.Func("symbols", "what the kernel calls its symbols: `FILE` is a vmlinux, .ko, readelf -s, System.map or kallsyms", func(s string) error {
+		a.symbols = append(a.symbols, symbolFile{s, object})
+		return nil
+	})
+	fs.Func("symvers", "a Module.symvers, `FILE`", func(s string) error {
+		a.symvers = append(a.symvers, s)
+		return nil
+	})
+	extra := ""
+	err := c.parseEach(e, fs, args, func(arg string) {
+		switch {
+		case half:
+			a.pairs[len(a.pairs)-1].patched, half = arg, false
+		case a.patch == "":
+			a.patch = arg
+		default:
+			extra = arg
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case a.patch == "":
+		return nil, c.usageError(e, "no PATCH")
+	case half:
+		return nil, c.usageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
+	case extra != "":
+		return nil, c.usageError(e, fmt.Sprintf("%s: objects are given with --pair ORIG PATCHED", extra))
+	}
+	return a, nil
+}
+
+func runVerify(e *env, c *command, args []string) int {
+	e.trouble = verifyTrouble
+	a, err := parseVerify(e, c, args)
+	if err != nil {
+		if fail(err) == 0 {
+			return verifyProved
+		}
+		return verifyTrouble
+	}
+	r, err := a.run(context.Background())
+	if err != nil {
+		a.findings = append(a.findings, findings(err, codeStopped, a.patch)...)
+	}
+	code := verifyTrouble
+	if r != nil {
+		code = verifyProved
+		if a.findings = append(a.findings, r.Findings...); diag.HasErrors(a.findings) {
+			code = verifyRefuted
+		}
+	}
+	diag.Sort(a.findings)
+	if a.json {
+		e.fault = a.writeJSON(e, r)
+		return code
+	}
+	if r != nil {
+		a.writeText(e, r)
+	}
+	_ = report.WriteDiagnosticsText(e.err, a.findings, report.TextOptions{}) // nobody is left to tell
+	return code
+}
+
+// run reads everything and has the patch checked.
+func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
+	p, err := readObject(a.patch)
+	if err != nil {
+		return nil, err
+	}
+	var pairs []verify.Pair
+	var originals []*object.File
+	var objects []string
+	for _, x := range a.pairs {
+		o, err := readObject(x.orig)
+		if err != nil {
+			return nil, err
+		}
+		q, err := readObject(x.patched)
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, verify.Pair{Object: x.object, Orig: o, Patched: q})
+		originals, objects = append(originals, o), append(objects, x.object)
+	}
+	var k knowledge
+	for _, s := range a.symbols {
+		if err := k.readSymbols(s); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range a.symvers {
+		if err := k.readSymvers(s); err != nil {
+			return nil, err
+		}
+	}
+	opts := verify.Options{Symbols: map[string]verify.Symbols{}}
+	set, ds := k.set(objects, originals)
+	a.findings = append(a.findings, ds...)
+	if len(k.symvers) > 0 {
+		opts.Exports = set
+	}
+	for _, t := range k.tables {
+		if _, ok := opts.Symbols[t.Object]; ok || t.Object == "" {
+			continue
+		}
+		var oracle *symbols.Oracle
+		if set != nil {
+			oracle = set.Oracle(t.Object)
+		}
+		opts.Symbols[t.Object] = verify.Known{Names: verify.NamesOf(t.Object, k.tables...), Oracle: oracle}
+	}
+	return verify.Verify(ctx, p, pairs, opts)
+}
+
+func readObject(path string) (*object.File, error) {
+	data, err := readInput(path)
+	if err != nil {
+		return nil, err
+	}
+	return object.Parse(data, object.Options{Name: path})
+}
+
+// levelWord says what became of a level.
+func levelWord(c *verify.Coverage) string {
+	switch {
+	case c.Errors > 0:
+		return "refuted"
+	case c.Reached:
+		return "proved"
+	}
+	return "not reached"
+}
+
+func (a *verifyArgs) writeText(e *env, r *verify.Result) {
+	fmt.Fprintf(e.out, "%s: form %s\n", clean(a.patch), r.Format)
+	for i := range r.Levels {
+		c := &r.Levels[i]
+		fmt.Fprintf(e.out, "%-10s  %s", c.Level, levelWord(c))
+		if c.Errors > 0 {
+			fmt.Fprintf(e.out, " (%d)", c.Errors)
+		}
+		if c.Why != "" {
+			fmt.Fprintf(e.out, ": %s", clean(c.Why))
+		}
+		fmt.Fprintln(e.out)
+		for _, n := range c.Counts {
+			if a.verbose {
+				fmt.Fprintf(e.out, "            %7d %s\n", n.N, n.What)
+			}
+		}
+	}
+}
+
+// clean makes a name from a file harmless on a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+type verifyLevel struct {
+	Level   string         `json:"level"`
+	Verdict string         `json:"verdict"`
+	Reached bool           `json:"reached"`
+	Why     string         `json:"why"`
+	Errors  int            `json:"errors"`
+	Counts  map[string]int `json:"counts"`
+}
+
+type verifyFinding struct {
+	Code     diag.Code     `json:"code"`
+	Severity diag.Severity `json:"severity"`
+	File     string        `json:"file"`
+	Symbol   string        `json:"symbol"`
+	Section  string        `json:"section"`
+	Offset   string        `json:"offset"`
+	Message  string        `json:"message"`
+	Remedy   string        `json:"remedy"`
+}
+
+// writeJSON writes the document verifySchema; r is nil when nothing could be checked.
+func (a *verifyArgs) writeJSON(e *env, r *verify.Result) error {
+	doc := struct {
+		Schema      string          `json:"schema"`
+		Patch       string          `json:"patch"`
+		Format      string          `json:"format"`
+		Levels      []verifyLevel   `json:"levels"`
+		Diagnostics []verifyFinding `json:"diagnostics"`
+	}{Schema: verifySchema, Patch: clean(a.patch), Levels: []verifyLevel{}, Diagnostics: []verifyFinding{}}
+	if r != nil {
+		doc.Format = r.Format.String()
+		for i := range r.Levels {
+			c := &r.Levels[i]
+			l := verifyLevel{c.Level.String(), levelWord(c), c.Reached, clean(c.Why), c.Errors, map[string]int{}}
+			for _, n := range c.Counts {
+				l.Counts[n.What] = n.N
+			}
+			doc.Levels = append(doc.Levels, l)
+		}
+	}
+	for _, d := range a.findings {
+		off := ""
+		if d.Place.HasOffset {
+			off = fmt.Sprintf("0x%x", d.Place.Offset)
+		}
+		doc.Diagnostics = append(doc.Diagnostics, verifyFinding{d.Code, d.Severity, clean(d.Place.File), clean(d.Place.Symbol), clean(d.Place.Section), off, clean(d.Message), cmp.Or(d.Remedy, diag.Lookup(d.Code).Remedy)})
+	}
+	enc := json.NewEncoder(e.out)
+	enc.SetIndent("", " ")
+	return enc.Encode(doc)
+}
