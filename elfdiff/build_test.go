@@ -19,7 +19,6 @@ type asm struct {
 	secs map[string]object.SecID
 	sec  object.SecID
 	buf  []byte
-	file int
 }
 
 func newAsm(t *testing.T) *asm {

@@ -34,10 +34,7 @@ func verdictsOf(d *elfdiff.Delta) []string {
 	}
 	for i := range d.Data {
 		x := &d.Data[i]
-		name := x.Name
-		if strings.HasSuffix(name, "_alias") { // a datum does not list its other names
-			name = strings.TrimSuffix(name, "_alias")
-		}
+		name := strings.TrimSuffix(x.Name, "_alias") // a datum does not list its other names
 		add("datum", name, strings.TrimSuffix(x.OrigName, "_alias"), x.File, x.Section, x.Status, x.OrigSize, x.PatchedSize, x.Causes)
 	}
 	slices.Sort(out)
