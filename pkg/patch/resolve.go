@@ -191,9 +191,6 @@ func (w *writer) atom(a elfdiff.AtomID) {
 	sec := w.section(at.Sec)
 	for i := range w.edges {
 		e := &w.edges[i]
-		if w.empty(at, e) {
-			continue
-		}
 		off := e.Off - at.Off + w.pp.off[a]
 		if e.Kind != elfdiff.EdgeReloc {
 			w.resolved(a, e, sec, off)
@@ -201,17 +198,6 @@ func (w *writer) atom(a elfdiff.AtomID) {
 		}
 		w.target(a, e, outReloc{sec: sec, off: off, typ: e.Type, addend: e.Disp - int64(e.Bias)}, false)
 	}
-}
-
-// empty reports whether e is the reference to the replacement code of an entry that
-// has none, and leads to what does not travel: whatever lies there, another function's replacement.
-func (w *writer) empty(at *elfdiff.Atom, e *elfdiff.Edge) bool {
-	if at.Kind != elfdiff.AtomEntry || at.Row == 0 {
-		return false
-	}
-	row := &w.pp.Patched.Rules.Tables[at.Row-1]
-	return row.Body != elfdiff.NoField && row.BodyLen != elfdiff.NoField && e.Off == at.Off+uint64(row.Body) &&
-		w.pp.Patched.File.Sections[at.Sec].Data[at.Off+uint64(row.BodyLen)] == 0 && !w.pp.has(w.pp.Patched.Resolve(e).Atom)
 }
 
 // resolved keeps an operand that the assembler resolved, moves it, or makes it a relocation.
