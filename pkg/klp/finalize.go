@@ -362,15 +362,8 @@ func (z *finalizer) ordinary() {
 	}
 }
 
-// relocs writes a section for each object and section that relocations apply to,
-// in the order of the sections and then of the objects' first relocation.
+// relocs writes the relocations for the livepatch core.
 func (z *finalizer) relocs() {
-	type key struct {
-		sec object.SecID
-		obj string
-	}
-	lists := make(map[key][]object.Reloc)
-	var keys []key
 	bind := make(map[string]elf.SymBind)
 	if z.p.Kpatch != nil {
 		for i := range z.p.Kpatch.Relocs {
@@ -381,38 +374,57 @@ func (z *finalizer) relocs() {
 		}
 	}
 	done := make(map[string]bool)
-	for i := range z.p.Relocs {
-		r := &z.p.Relocs[i]
-		name := r.Symbol.String()
-		if !done[name] {
-			done[name] = true
-			bs := object.BuildSymbol{Name: name, Shndx: object.SHN_LIVEPATCH, Info: elf.ST_INFO(elf.STB_WEAK, r.Symbol.Type)}
-			if bd, ok := bind[name]; ok {
-				bs.Info = elf.ST_INFO(bd, r.Symbol.Type)
-			}
-			if id := z.sym[name]; id != 0 {
-				if z.p.Kpatch == nil {
-					bs = z.b.Symbol(id)
-					bs.Shndx = object.SHN_LIVEPATCH
-				}
-				z.b.SetSymbol(id, bs)
-			} else {
-				z.sym[name] = z.b.AddSymbol(bs)
-			}
+	Relas(z.b, z.p.Relocs, func(symbol *Symbol) object.SymID {
+		name := symbol.String()
+		if done[name] {
+			return z.sym[name]
 		}
+		done[name] = true
+		bs := object.BuildSymbol{Name: name, Shndx: object.SHN_LIVEPATCH, Info: elf.ST_INFO(elf.STB_WEAK, symbol.Type)}
+		if bd, ok := bind[name]; ok {
+			bs.Info = elf.ST_INFO(bd, symbol.Type)
+		}
+		id := z.sym[name]
+		if id == 0 {
+			id = z.b.AddSymbol(bs)
+			z.sym[name] = id
+			return id
+		}
+		if z.p.Kpatch == nil {
+			bs = z.b.Symbol(id)
+			bs.Shndx = object.SHN_LIVEPATCH
+		}
+		z.b.SetSymbol(id, bs)
+		return id
+	})
+}
+
+// Relas adds relocations for the livepatch core in the final form: a .klp.rela
+// section for each object and section that they apply to, in the order of the
+// sections and then of the objects' first relocation. symbol gives the symbol of b,
+// whose section index is SHN_LIVEPATCH, for one of the kernel.
+func Relas(b *object.Builder, relocs []Reloc, symbol func(*Symbol) object.SymID) {
+	type key struct {
+		sec object.SecID
+		obj string
+	}
+	lists := make(map[key][]object.Reloc)
+	var keys []key
+	for i := range relocs {
+		r := &relocs[i]
 		k := key{r.Sec, r.Object}
 		if lists[k] == nil {
 			keys = append(keys, k)
 		}
-		lists[k] = append(lists[k], object.Reloc{Off: r.Off, Type: r.Type, Sym: z.sym[name], Addend: r.Addend})
+		lists[k] = append(lists[k], object.Reloc{Off: r.Off, Type: r.Type, Sym: symbol(&r.Symbol), Addend: r.Addend})
 	}
 	slices.SortStableFunc(keys, func(a, b key) int { return cmp.Compare(a.sec, b.sec) })
 	for _, k := range keys {
-		id := z.b.AddSection(object.BuildSection{
-			Name: RelaPrefix + k.obj + "." + z.f.Sections[k.sec].Name, Type: elf.SHT_RELA,
+		id := b.AddSection(object.BuildSection{
+			Name: RelaPrefix + k.obj + "." + b.Section(k.sec).Name, Type: elf.SHT_RELA,
 			Flags: elf.SHF_ALLOC | elf.SHF_INFO_LINK | object.SHF_RELA_LIVEPATCH, Addralign: 8, Entsize: 24, Info: uint32(k.sec),
 		})
-		z.b.SetRelocs(id, lists[k])
+		b.SetRelocs(id, lists[k])
 	}
 }
 

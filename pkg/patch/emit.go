@@ -25,6 +25,7 @@ func namesTarget(f *object.File, id object.SymID) bool {
 type common struct {
 	b         *object.Builder
 	local     bool                          // functions that replace others are local
+	merged    map[string]object.SecID       // sections by name, when pairs share them; nil: each has its own
 	sections  map[object.SecID]object.SymID // section symbols
 	undefined map[string]object.SymID
 	defined   map[string]object.SymID // global names
@@ -35,12 +36,13 @@ type emitter struct {
 	*common
 	pp   *pairPlan
 	secs []object.SecID // by index into pp.sections
+	base []uint64       // by index into pp.sections: where the pair's part of the section starts
 	syms []object.SymID // by SymID of the patched object; 0: not in the patch
 }
 
 func (e *emitter) copySections() {
 	f := e.pp.Patched.File
-	e.secs = make([]object.SecID, len(e.pp.sections))
+	e.secs, e.base = make([]object.SecID, len(e.pp.sections)), make([]uint64, len(e.pp.sections))
 	for i := range e.pp.sections {
 		o := &e.pp.sections[i]
 		s := &f.Sections[o.src]
@@ -48,8 +50,52 @@ func (e *emitter) copySections() {
 		if s.Type == elf.SHT_NOBITS {
 			bs.Size = o.size
 		}
+		if id, ok := e.merged[s.Name]; ok {
+			e.secs[i], e.base[i] = id, e.extend(id, &bs)
+			continue
+		}
 		e.secs[i] = e.b.AddSection(bs)
+		if e.merged != nil {
+			e.merged[s.Name] = e.secs[i]
+		}
 	}
+}
+
+// extend appends a section of one pair to that of the same name of the pairs
+// before it and gives the place: the module loader wants one section of a name.
+func (e *emitter) extend(id object.SecID, add *object.BuildSection) uint64 {
+	s := e.b.Section(id)
+	size := max(s.Size, uint64(len(s.Data)))
+	align := max(add.Addralign, 1)
+	base := (size + align - 1) &^ (align - 1)
+	s.Addralign = max(s.Addralign, add.Addralign)
+	s.Flags |= add.Flags & elf.SHF_WRITE
+	if s.Type != add.Type || s.Entsize != add.Entsize || (s.Flags^add.Flags)&(elf.SHF_MERGE|elf.SHF_STRINGS) != 0 {
+		s.Flags, s.Entsize = s.Flags&^(elf.SHF_MERGE|elf.SHF_STRINGS), 0
+	}
+	if s.Type == elf.SHT_NOBITS && add.Type == elf.SHT_NOBITS {
+		s.Size = base + add.Size
+		e.b.SetSection(id, s)
+		return base
+	}
+	if s.Type == elf.SHT_NOBITS {
+		s.Type, s.Size, s.Data = add.Type, 0, make([]byte, size)
+	}
+	fill := byte(0)
+	if s.Flags&elf.SHF_EXECINSTR != 0 {
+		fill = 0x90
+	}
+	data := append(make([]byte, 0, base+uint64(len(add.Data))+add.Size), s.Data...)
+	for uint64(len(data)) < base {
+		data = append(data, fill)
+	}
+	data = append(data, add.Data...)
+	if add.Type == elf.SHT_NOBITS {
+		data = append(data, make([]byte, add.Size)...)
+	}
+	s.Data = data
+	e.b.SetSection(id, s)
+	return base
 }
 
 // symbols defines the names of everything included: those that lie in an included
@@ -85,8 +131,9 @@ func (e *emitter) symbols() {
 			fs := &f.Symbols[file]
 			e.b.AddSymbol(object.BuildSymbol{Name: fs.Name, Info: fs.Info, Shndx: elf.SHN_ABS})
 		}
+		o := e.pp.bySec[s.Sec] - 1
 		id := e.b.AddSymbol(object.BuildSymbol{Name: s.Name, Info: info, Other: s.Other, Size: s.Size,
-			Sec: e.secs[e.pp.bySec[s.Sec]-1], Value: s.Value - g.Atoms[a].Off + e.pp.off[a]})
+			Sec: e.secs[o], Value: s.Value - g.Atoms[a].Off + e.pp.off[a] + e.base[o]})
 		e.syms[i] = id
 		if s.Bind() != elf.STB_LOCAL {
 			e.defined[s.Name] = id
@@ -125,13 +172,14 @@ func (e *emitter) relocs(late func(*outReloc)) {
 	f := e.pp.Patched.File
 	for i := range e.pp.relocs {
 		r := &e.pp.relocs[i]
-		nr := object.Reloc{Off: r.off, Type: r.typ, Addend: r.addend}
+		nr := object.Reloc{Off: r.off + e.base[r.sec], Type: r.typ, Addend: r.addend}
 		switch {
 		case r.klp != nil:
 			late(r)
 			continue
 		case r.into != 0:
 			nr.Sym = e.sectionSymbol(r.into - 1)
+			nr.Addend += int64(e.base[r.into-1])
 		case r.name != "":
 			nr.Sym = e.named(r.name, elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE), 0)
 		case e.syms[r.sym] != 0:
@@ -145,19 +193,19 @@ func (e *emitter) relocs(late func(*outReloc)) {
 }
 
 func (e *emitter) klp(r *outReloc) klp.Reloc {
-	return klp.Reloc{Object: r.gate, Sec: e.secs[r.sec], Off: r.off, Type: r.typ, Addend: r.addend, Symbol: r.klp.Symbol}
+	return klp.Reloc{Object: r.gate, Sec: e.secs[r.sec], Off: r.off + e.base[r.sec], Type: r.typ, Addend: r.addend, Symbol: r.klp.Symbol}
 }
 
-// imports carries the namespaces that the objects import ("import_ns=..." strings
+// imports gives the namespaces that the objects import ("import_ns=..." strings
 // of .modinfo), and those in which what the patch refers to is exported: code of
-// the kernel itself need not say so, a module must.
-func (p *Plan) imports(b *object.Builder) {
-	var data []byte
+// the kernel itself need not say so, a module must. Each is a string of .modinfo.
+func (p *Plan) imports() []string {
+	var out []string
 	seen := make(map[string]bool)
 	add := func(s string) {
 		if !seen[s] {
 			seen[s] = true
-			data = append(append(data, s...), 0)
+			out = append(out, s)
 		}
 	}
 	for _, pp := range p.pairs {
@@ -180,6 +228,15 @@ func (p *Plan) imports(b *object.Builder) {
 				add("import_ns=" + ns)
 			}
 		}
+	}
+	return out
+}
+
+// modinfo adds a section with the namespaces that the patch imports.
+func (p *Plan) modinfo(b *object.Builder) {
+	var data []byte
+	for _, s := range p.imports() {
+		data = append(append(data, s...), 0)
 	}
 	if len(data) > 0 {
 		b.AddSection(object.BuildSection{Name: ".modinfo", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Data: data})

@@ -42,7 +42,7 @@ func (p *Plan) kpatch(b *object.Builder, parts []*emitter, sections map[object.S
 		}
 		n += len(e.pp.sites)
 	}
-	p.imports(b)
+	p.modinfo(b)
 	klp.Kpatch(b, t, sections)
 	if n == 0 {
 		return

@@ -61,7 +61,7 @@ type definition struct {
 // against it (with the warnings found beside them), or that of the context.
 // Nothing to patch is such a reason: the code is nothing-changed.
 func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
-	if opts.Format != elfdiff.FormatKlp && opts.Format != elfdiff.FormatKpatch {
+	if opts.Format > elfdiff.FormatModule {
 		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "patch format %d", opts.Format)}}
 	}
 	p := &Plan{opts: opts}
@@ -317,12 +317,51 @@ type outFunc struct {
 	answer symbols.Answer
 }
 
-// Bytes gives the patch object. The same plan gives the same bytes.
+// Bytes gives the patch object. The same plan gives the same bytes. A plan for
+// FormatModule has none: a module needs more than the plan knows, see Into.
 func (p *Plan) Bytes() ([]byte, error) {
+	if p.opts.Format == elfdiff.FormatModule {
+		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "the patch is to become a module, which is not written from the plan alone")}}
+	}
 	h := p.pairs[0].Patched.File.Header
 	b := object.NewBuilder(object.Header{Type: elf.ET_REL, Flags: h.Flags, OSABI: h.OSABI})
 	b.Name = "patch"
-	shared := &common{b: b, local: p.opts.Format == elfdiff.FormatKpatch, sections: make(map[object.SecID]object.SymID), undefined: make(map[string]object.SymID), defined: make(map[string]object.SymID)}
+	if p.opts.Format == elfdiff.FormatKpatch {
+		shared := newCommon(b)
+		shared.local = true
+		p.kpatch(b, p.emit(shared), shared.sections)
+		return b.Bytes()
+	}
+	x := p.into(newCommon(b))
+	p.modinfo(b)
+	klp.Intermediate(b, x.Objects, x.Relocs, x.Sections)
+	return b.Bytes()
+}
+
+// Parts is a patch without the metadata of a form. Sections and symbols are handles of the Builder that holds it.
+type Parts struct {
+	Objects  []klp.Object                  // what is replaced, in the order of the pairs
+	Relocs   []klp.Reloc                   // for the livepatch core
+	Imports  []string                      // "import_ns=NAMESPACE", for .modinfo
+	Sections map[object.SecID]object.SymID // section symbols that the Builder has
+}
+
+// Into puts sections, symbols and ordinary relocations of the patch into b, where
+// sections of one name become one, and gives what has to be told to the livepatch core.
+func (p *Plan) Into(b *object.Builder) *Parts {
+	shared := newCommon(b)
+	shared.merged = make(map[string]object.SecID)
+	x := p.into(shared)
+	x.Imports = p.imports()
+	return x
+}
+
+func newCommon(b *object.Builder) *common {
+	return &common{b: b, sections: make(map[object.SecID]object.SymID), undefined: make(map[string]object.SymID), defined: make(map[string]object.SymID)}
+}
+
+// emit copies the sections and symbols of all pairs.
+func (p *Plan) emit(shared *common) []*emitter {
 	var parts []*emitter
 	for _, pp := range p.pairs {
 		if len(pp.atoms) == 0 {
@@ -333,28 +372,25 @@ func (p *Plan) Bytes() ([]byte, error) {
 		e.copySections()
 		e.symbols()
 	}
-	if p.opts.Format == elfdiff.FormatKpatch {
-		p.kpatch(b, parts, shared.sections)
-		return b.Bytes()
-	}
-	var objects []klp.Object
-	var relocs []klp.Reloc
+	return parts
+}
+
+func (p *Plan) into(shared *common) *Parts {
+	x := &Parts{Sections: shared.sections}
 	index := make(map[string]int)
-	for _, e := range parts {
-		e.relocs(func(r *outReloc) { relocs = append(relocs, e.klp(r)) })
+	for _, e := range p.emit(shared) {
+		e.relocs(func(r *outReloc) { x.Relocs = append(x.Relocs, e.klp(r)) })
 		for _, f := range e.pp.funcs {
 			i, ok := index[e.pp.Object]
 			if !ok {
-				i = len(objects)
+				i = len(x.Objects)
 				index[e.pp.Object] = i
-				objects = append(objects, klp.Object{Name: e.pp.Object})
+				x.Objects = append(x.Objects, klp.Object{Name: e.pp.Object})
 			}
-			objects[i].Funcs = append(objects[i].Funcs, klp.Func{Name: f.name, Pos: f.answer.Pos, New: e.syms[f.sym]})
+			x.Objects[i].Funcs = append(x.Objects[i].Funcs, klp.Func{Name: f.name, Pos: f.answer.Pos, New: e.syms[f.sym]})
 		}
 	}
-	p.imports(b)
-	klp.Intermediate(b, objects, relocs, shared.sections)
-	return b.Bytes()
+	return x
 }
 
 // answer says how the running kernel calls a symbol of the original of pp.

@@ -827,6 +827,6 @@ func TestNewErrors(t *testing.T) {
 	if _, err := New(ctx, []Pair{p}, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	refused(t, Options{Format: elfdiff.FormatModule}, []Pair{p}, "not-supported-yet")
+	refused(t, Options{Format: elfdiff.FormatModule + 1}, []Pair{p}, "not-supported-yet")
 	refused(t, Options{}, nil, "nothing-changed")
 }
