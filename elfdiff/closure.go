@@ -48,10 +48,10 @@ func (s *Selection) Chain(g *Graph, a AtomID) []string {
 }
 
 // Close follows what the changed functions of d bring along. roots are further
-// units of the patched graph to include, for functions that other objects of the
-// same patch refer to. The diagnostics hold every reason against such a patch;
+// pieces of the patched graph to include: functions (by Unit.Main) and data that
+// somebody else refers to. The diagnostics hold every reason against such a patch;
 // it must not be written when diag.HasErrors says so. The error is that of the context.
-func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, roots []UnitID) (*Selection, []diag.Diagnostic, error) {
+func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, roots []AtomID) (*Selection, []diag.Diagnostic, error) {
 	c := &closer{a: orig, b: patched, d: d, format: format, s: &Selection{in: make([]bool, len(patched.Atoms)), from: make([]AtomID, len(patched.Atoms))}}
 	for i := range d.Functions {
 		if f := &d.Functions[i]; f.Status == Changed {
@@ -62,8 +62,12 @@ func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, r
 	for _, u := range c.s.Changed {
 		c.unit(u, 0)
 	}
-	for _, u := range roots {
-		c.unit(u, 0)
+	for _, a := range roots {
+		if u := patched.Atoms[a].Unit; u != 0 && patched.Units[u].Main == a {
+			c.unit(u, 0)
+		} else {
+			c.include(a, 0)
+		}
 	}
 	for i := 0; len(c.work) > 0; i++ {
 		if i&255 == 0 && ctx.Err() != nil {
@@ -224,6 +228,7 @@ func (c *closer) target(a AtomID, e *Edge, t Target) {
 		case at.Unit == 0 || at.Flag&FlagBody != 0:
 			c.include(t.Atom, a)
 		case c.d.AtomStatus[g.Units[at.Unit].Main] == New:
+			c.initReference(a, e, at.Sec) // a new one goes with the patch's own init code
 			c.unit(at.Unit, a)
 		case !c.s.in[t.Atom]:
 			c.initReference(a, e, at.Sec)
@@ -251,6 +256,7 @@ func (c *closer) dataTarget(from AtomID, e *Edge, t Target) {
 	case at.Kind == AtomAnon && st != New:
 		c.fail(diag.UnnamedData, at.Sec, at.Off, from, "%s refers to writable data without a symbol", g.Name(from))
 	case st == New || c.disposable(t.Atom):
+		c.initReference(from, e, at.Sec)
 		c.include(t.Atom, from)
 	case st == Changed && !writable:
 		c.include(t.Atom, from) // a new copy, if nobody else reads it: see data
@@ -269,6 +275,9 @@ func (c *closer) disposable(a AtomID) bool {
 func (c *closer) initReference(from AtomID, e *Edge, sec object.SecID) {
 	if r, ok := matchAny(c.b.Rules.Init, c.b.File.Sections[sec].Name); ok {
 		at := &c.b.Atoms[from]
+		if _, ok := matchAny(c.b.Rules.Init, c.b.File.Sections[at.Sec].Name); ok {
+			return // it is gone as well
+		}
 		c.fail(diag.InitReference, at.Sec, e.Off, from, "%s refers to %s, which is %s", c.b.Name(from), c.b.TargetText(c.b.Resolve(e)), r)
 	}
 }
@@ -338,7 +347,7 @@ func (c *closer) data() {
 	for i := range c.d.Data {
 		dt := &c.d.Data[i]
 		if dt.Status == New || dt.Status == Changed || dt.Status == Removed {
-			if code, ok := c.registers(dt.Section); ok {
+			if code, ok := c.registers(dt); ok {
 				p := diag.Place{File: c.b.File.Name, Section: dt.Section, Symbol: dt.Name}
 				c.diags = append(c.diags, diag.New(code, p, "%s data in %s", dt.Status, dt.Section))
 				continue
@@ -362,9 +371,9 @@ func (c *closer) data() {
 	}
 }
 
-func (c *closer) registers(section string) (diag.Code, bool) {
+func (c *closer) registers(dt *Datum) (diag.Code, bool) {
 	for _, r := range c.b.Rules.Register {
-		if matchSection(r.Section, section) {
+		if matchSection(r.Section, dt.Section) && (r.Symbol == "" || matchSection(r.Symbol, dt.Name)) {
 			return r.Code, true
 		}
 	}

@@ -25,9 +25,16 @@ type Rules struct {
 	Register []Refused // new or changed contents mean that something registers with the kernel at build or load time
 }
 
-// Refused is a section whose new or changed contents a patch cannot carry.
+// Freed reports whether what lies in a section of that name is gone after init.
+func (r *Rules) Freed(section string) bool {
+	_, ok := matchAny(r.Init, section)
+	return ok
+}
+
+// Refused is a section whose new or changed contents a patch cannot carry, or a family of symbols in it.
 type Refused struct {
 	Section string
+	Symbol  string // empty, a name, or a prefix when it ends in '*'
 	Code    diag.Code
 }
 

@@ -39,33 +39,35 @@ const (
 
 // Codes of selection and patch writing.
 const (
-	DataChanged    Code = "data-changed"
-	DataStructure  Code = "data-structure"
-	UnknownTable   Code = "unknown-table"
-	NoFtraceEntry  Code = "no-ftrace-entry"
-	InitChanged    Code = "init-changed"
-	InitReference  Code = "init-reference"
-	Unpatchable    Code = "unpatchable-section"
-	GroupChanged   Code = "section-group"
-	SymposUnknown  Code = "sympos-unknown"
-	NothingChanged Code = "nothing-changed"
-	WeakChanged    Code = "weak-changed"
-	ExportChanged  Code = "export-changed"
-	NewInitcall    Code = "new-initcall"
-	NewTracepoint  Code = "new-tracepoint"
-	Instrumented   Code = "instrumented"
-	UnnamedData    Code = "unnamed-data"
-	ShortBranch    Code = "short-branch"
-	RuntimeConst   Code = "runtime-constant"
-	Undefined      Code = "undefined-symbol"
-	ExportTwice    Code = "export-ambiguous"
-	TracepointOff  Code = "tracepoint-disabled"
-	PrDebugOff     Code = "pr-debug-disabled"
-	StaticKey      Code = "static-key-module"
-	StaticCall     Code = "static-call-module"
-	LateTable      Code = "table-module"
-	MissingFtrace  Code = "ftrace-site"
-	NotImplemented Code = "not-supported-yet"
+	DataChanged     Code = "data-changed"
+	DataStructure   Code = "data-structure"
+	UnknownTable    Code = "unknown-table"
+	NoFtraceEntry   Code = "no-ftrace-entry"
+	InitChanged     Code = "init-changed"
+	InitReference   Code = "init-reference"
+	Unpatchable     Code = "unpatchable-section"
+	GroupChanged    Code = "section-group"
+	SymposUnknown   Code = "sympos-unknown"
+	NothingChanged  Code = "nothing-changed"
+	WeakChanged     Code = "weak-changed"
+	ExportChanged   Code = "export-changed"
+	NewInitcall     Code = "new-initcall"
+	NewTracepoint   Code = "new-tracepoint"
+	Instrumented    Code = "instrumented"
+	UnnamedData     Code = "unnamed-data"
+	ShortBranch     Code = "short-branch"
+	RuntimeConst    Code = "runtime-constant"
+	Undefined       Code = "undefined-symbol"
+	ExportTwice     Code = "export-ambiguous"
+	TracepointOff   Code = "tracepoint-disabled"
+	PrDebugOff      Code = "pr-debug-disabled"
+	StaticKey       Code = "static-key-module"
+	StaticCall      Code = "static-call-module"
+	LateTable       Code = "table-module"
+	MissingFtrace   Code = "ftrace-site"
+	CallbackInvalid Code = "callback-invalid"
+	ForceIgnored    Code = "force-ignored"
+	NotImplemented  Code = "not-supported-yet"
 )
 
 // Codes of what is known of a running kernel's symbols.
@@ -110,6 +112,7 @@ const (
 	VerifyEntry        Code = "verify-entry"
 	VerifyEntryMissing Code = "verify-entry-missing"
 	VerifyEntryExtra   Code = "verify-entry-extra"
+	VerifyCallback     Code = "verify-callback"
 	VerifyUnaccounted  Code = "verify-unaccounted"
 	VerifyUnproved     Code = "verify-unproved"
 )
@@ -204,6 +207,10 @@ var catalogue = []Entry{
 		"Keep the reference out of the table: use a symbol of the patch itself."},
 	{MissingFtrace, SevError, "The site of a call of the tracer is not what the compiler or recordmcount leave there.",
 		"Rebuild the object with the kernel's own flags."},
+	{CallbackInvalid, SevError, "A callback that the source asks for cannot be carried: the pointer that its macro leaves is not to a function of the object, it is for another kernel object, or there are two of one kind.",
+		"Use each KPATCH_*_CALLBACK or KLP_*_CALLBACK macro once for a kernel object, with a function of the same source file."},
+	{ForceIgnored, SevWarning, "KPATCH_FORCE_UNSAFE has no effect on this function: the kernel's livepatch core knows nothing like it, or the function is not in the patch.",
+		"Remove the macro; where a transition hangs, write to /sys/kernel/livepatch/PATCH/force when that is known to be safe."},
 	{NotImplemented, SevError, "kdelta does not handle this yet and refuses rather than guess.",
 		"See the README for what is supported."},
 
@@ -272,6 +279,8 @@ var catalogue = []Entry{
 	{VerifyEntryMissing, SevError, "A table entry about code of the patch is missing.",
 		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
 	{VerifyEntryExtra, SevError, "A table of the patch has an entry that the patched object does not have.",
+		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
+	{VerifyCallback, SevError, "The callbacks of the patch, or the functions that it forces, are not those that the patched objects ask for.",
 		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},
 	{VerifyUnaccounted, SevWarning, "The patch holds something that the proof did not need.",
 		"Nothing, if the tool that wrote the patch adds such things; else report it."},

@@ -213,6 +213,8 @@ func inbound() []elfdiff.Ignored {
 func register() []elfdiff.Refused {
 	return []elfdiff.Refused{
 		{Section: "__ksymtab*", Code: diag.ExportChanged}, {Section: "___ksymtab*", Code: diag.ExportChanged}, {Section: ".export_symbol", Code: diag.ExportChanged},
+		{Section: "__kcrctab*", Code: diag.ExportChanged}, {Section: "___kcrctab*", Code: diag.ExportChanged}, {Section: "__kflagstab*", Code: diag.ExportChanged},
+		{Section: "SHN_ABS", Symbol: "__crc_*", Code: diag.ExportChanged}, // the checksums of exports
 		{Section: ".initcall*", Code: diag.NewInitcall}, {Section: ".con_initcall*", Code: diag.NewInitcall},
 		{Section: "__tracepoints*", Code: diag.NewTracepoint}, {Section: "_ftrace_events", Code: diag.NewTracepoint}, {Section: "__bpf_raw_tp_map", Code: diag.NewTracepoint},
 	}

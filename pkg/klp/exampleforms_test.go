@@ -18,7 +18,7 @@ func linked() []byte {
 		[]klp.Object{{Name: klp.Vmlinux, Funcs: []klp.Func{{Name: "cmdline_proc_show", New: fn}}}},
 		[]klp.Reloc{{Object: klp.Vmlinux, Sec: text, Off: 0xd, Type: elf.R_X86_64_PC32, Addend: -4,
 			Symbol: klp.Symbol{Object: klp.Vmlinux, Name: "saved_command_line", Type: elf.STT_OBJECT}}},
-		map[object.SecID]object.SymID{})
+		nil, map[object.SecID]object.SymID{})
 	d, err := b.Bytes()
 	if err != nil {
 		log.Fatal(err)

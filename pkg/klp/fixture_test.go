@@ -77,7 +77,7 @@ func (x *fixture) module() *fixture {
 }
 
 func (x *fixture) klp(t testing.TB) []byte {
-	Intermediate(x.b, x.objects, x.relocs, x.sections)
+	Intermediate(x.b, x.objects, x.relocs, nil, x.sections)
 	return mustBytes(t, x.b)
 }
 

@@ -107,7 +107,7 @@ func rewritten(t testing.TB, p *Patch, tuples []Tuple) {
 		if kpatch {
 			Kpatch(b, &tables, map[object.SecID]object.SymID{})
 		} else {
-			Intermediate(b, nil, relocs, map[object.SecID]object.SymID{})
+			Intermediate(b, nil, relocs, nil, map[object.SecID]object.SymID{})
 		}
 		d, err := b.Bytes()
 		if err != nil {

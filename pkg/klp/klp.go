@@ -25,8 +25,11 @@ const (
 	SecFuncs   = ".init.klp_funcs"
 	SecStrings = ".rodata.klp.str1.1"
 	SecRelocs  = "__klp_relocs." // + object
-	SymPrefix  = ".klp.sym."
-	Tombstone  = ".klp.tombstone."
+	// SecCallbacks holds the pointers that the macros of include/linux/livepatch_helpers.h leave in the objects
+	// that a patch is made from: __klp_KIND_callback_OBJECT.
+	SecCallbacks = ".discard.klp_callback_ptrs"
+	SymPrefix    = ".klp.sym."
+	Tombstone    = ".klp.tombstone."
 
 	objectSize = 64 // struct klp_object_ext
 	funcSize   = 24 // struct klp_func_ext
@@ -72,12 +75,13 @@ func (s Symbol) String() string {
 
 // Intermediate adds the metadata of upstream's intermediate form to b: for each
 // relocation the one against a placeholder and the record of what it means, for
-// each object the functions. Symbols are shared between relocations. sections
+// each object the functions and callbacks. Symbols are shared between relocations. An
+// object that has callbacks alone must be among objects as well. sections
 // holds the section symbols that b already has, by section; those made here are added.
-func Intermediate(b *object.Builder, objects []Object, relocs []Reloc, sections map[object.SecID]object.SymID) {
+func Intermediate(b *object.Builder, objects []Object, relocs []Reloc, callbacks []Callback, sections map[object.SecID]object.SymID) {
 	w := writer{b: b, strings: []byte{0}, offsets: map[string]uint64{}, symbols: map[string]object.SymID{}, sections: sections}
 	w.relocs(relocs)
-	w.objects(objects)
+	w.objects(objects, callbacks)
 }
 
 type writer struct {
@@ -143,7 +147,7 @@ func (w *writer) relocs(relocs []Reloc) {
 	}
 }
 
-func (w *writer) objects(objects []Object) {
+func (w *writer) objects(objects []Object, callbacks []Callback) {
 	strs := w.b.AddSection(object.BuildSection{Name: SecStrings, Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC | elf.SHF_MERGE | elf.SHF_STRINGS, Addralign: 1, Entsize: 1})
 	objs := w.b.AddSection(object.BuildSection{Name: SecObjects, Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Entsize: objectSize})
 	funcs := w.b.AddSection(object.BuildSection{Name: SecFuncs, Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1, Entsize: funcSize})
@@ -158,6 +162,11 @@ func (w *writer) objects(objects []Object) {
 			abs(objs, at, w.sectionSymbol(strs), w.string(o.Name))
 		}
 		abs(objs, at+8, w.sectionSymbol(funcs), int64(len(fd)))
+		for _, c := range callbacks {
+			if c.Object == o.Name {
+				abs(objs, at+16+8*int(c.Kind), c.Func, 0)
+			}
+		}
 		binary.LittleEndian.PutUint32(od[at+56:], uint32(len(o.Funcs)))
 		for _, f := range o.Funcs {
 			at := len(fd)

@@ -21,7 +21,7 @@ func build(objects func(f, g object.SymID) []klp.Object, relocs func(text, data 
 	f := b.AddSymbol(object.BuildSymbol{Name: "f", Sec: text, Size: 32, Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_FUNC)})
 	g := b.AddSymbol(object.BuildSymbol{Name: "g", Sec: text, Value: 32, Size: 32, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC)})
 	sections := map[object.SecID]object.SymID{text: textSym}
-	klp.Intermediate(b, objects(f, g), relocs(text, data), sections)
+	klp.Intermediate(b, objects(f, g), relocs(text, data), nil, sections)
 	if len(sections) < 2 || sections[text] != textSym {
 		return nil, fmt.Errorf("section symbols: %v", sections)
 	}
@@ -210,7 +210,7 @@ func ExampleIntermediate() {
 	klp.Intermediate(b,
 		[]klp.Object{{Name: klp.Vmlinux, Funcs: []klp.Func{{Name: "f", New: f}}}},
 		[]klp.Reloc{{Object: klp.Vmlinux, Sec: text, Off: 2, Type: elf.R_X86_64_PC32, Addend: -4, Symbol: klp.Symbol{Object: klp.Vmlinux, Name: "v", Type: elf.STT_OBJECT}}},
-		map[object.SecID]object.SymID{})
+		nil, map[object.SecID]object.SymID{})
 	out, err := b.Bytes()
 	if err != nil {
 		fmt.Println(err)

@@ -42,16 +42,24 @@ func TestIntermediateRoundTrip(t *testing.T) {
 // Callbacks are relocations in .init.klp_objects (struct klp_object_ext).
 func TestIntermediateCallbacks(t *testing.T) {
 	x := newFixture("x")
-	Intermediate(x.b, x.objects, nil, x.sections)
-	for i := 1; i < x.b.NumSections(); i++ {
-		if x.b.Section(object.SecID(i)).Name == SecObjects {
-			for k := range numCallbacks {
-				x.b.AddReloc(object.SecID(i), object.Reloc{Off: 64 + 16 + 8*uint64(k), Type: elf.R_X86_64_64, Sym: x.cb})
+	var all []Callback
+	for k := range numCallbacks {
+		all = append(all, Callback{"mod_a", k, x.cb})
+	}
+	Intermediate(x.b, x.objects, nil, all, x.sections)
+	p := must(t, ReadIntermediate, mustBytes(t, x.b))
+	same(t, "callbacks", funcs(p)[:4], []string{"mod_a:post_patch=x_cb", "mod_a:post_unpatch=x_cb", "mod_a:pre_patch=x_cb", "mod_a:pre_unpatch=x_cb"})
+	for i := range p.File.Sections {
+		if p.File.Sections[i].Name != SecObjects {
+			continue
+		}
+		rs := p.File.RelocsOf(object.SecID(i))
+		for k := range numCallbacks {
+			if lo, hi := rs.Range(64+16+8*uint64(k), 64+16+8*uint64(k)+1); hi-lo != 1 {
+				t.Errorf("no pointer for %v", k)
 			}
 		}
 	}
-	p := must(t, ReadIntermediate, mustBytes(t, x.b))
-	same(t, "callbacks", funcs(p)[:4], []string{"mod_a:post_patch=x_cb", "mod_a:post_unpatch=x_cb", "mod_a:pre_patch=x_cb", "mod_a:pre_unpatch=x_cb"})
 }
 
 // The entry of a function may be a section symbol and an offset, as assemblers write it for local functions.

@@ -250,8 +250,10 @@ func (r *reader) kpatchObjects() {
 	}
 	for i := range r.f.Sections {
 		name := r.f.Sections[i].Name
-		if kind, ok := strings.CutPrefix(name, KpatchCallbacksSection); ok && !callbackKind(kind) {
-			r.fail(diag.KlpMalformed, name, 0, "no callback of the kernel is called %s", quote(kind))
+		if kind, ok := strings.CutPrefix(name, KpatchCallbacksSection); ok {
+			if _, known := ParseCallbackKind(kind); !known {
+				r.fail(diag.KlpMalformed, name, 0, "no callback of the kernel is called %s", quote(kind))
+			}
 		}
 	}
 	for _, sec := range r.named(KpatchForceSection) {
@@ -282,15 +284,6 @@ func (r *reader) closed(sec object.SecID, size uint64) int {
 	}
 	c, _ := r.entries(sec, size)
 	return c
-}
-
-func callbackKind(s string) bool {
-	for k := range numCallbacks {
-		if k.String() == s {
-			return true
-		}
-	}
-	return false
 }
 
 // pointers is slots for entries of which every pointer must be there.

@@ -47,6 +47,16 @@ func (k CallbackKind) String() string {
 	return "callback(" + strconv.Itoa(int(k)) + ")"
 }
 
+// ParseCallbackKind is the inverse of CallbackKind.String.
+func ParseCallbackKind(s string) (CallbackKind, bool) {
+	for k := range numCallbacks {
+		if k.String() == s {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Callback is a function of the patch that the kernel calls when it patches or unpatches an object.
 type Callback struct {
 	Object string

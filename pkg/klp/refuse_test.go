@@ -275,7 +275,7 @@ func TestFinalizeRefuses(t *testing.T) {
 				}
 				switch form {
 				case u:
-					Intermediate(x.b, x.objects, x.relocs, x.sections)
+					Intermediate(x.b, x.objects, x.relocs, nil, x.sections)
 				case k:
 					Kpatch(x.b, &x.tables, x.sections)
 				}
@@ -456,7 +456,7 @@ func TestReadRefuses(t *testing.T) {
 				read = ReadKpatch
 				Kpatch(x.b, &x.tables, x.sections)
 			} else {
-				Intermediate(x.b, x.objects, x.relocs, x.sections)
+				Intermediate(x.b, x.objects, x.relocs, nil, x.sections)
 			}
 			w.change(x)
 			p, err := read(mustParse(t, mustBytes(t, x.b)))

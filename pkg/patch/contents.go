@@ -1,12 +1,25 @@
 package patch
 
-import "github.com/kdelta/kdelta/elfdiff"
+import (
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/klp"
+)
 
 // Contents says what a patch holds, and why.
 type Contents struct {
 	Functions []Function
 	Items     []Item
 	Sections  []Section
+	Callbacks []Callback
+	Forced    []string // functions that KPATCH_FORCE_UNSAFE names and the patch holds
+}
+
+// Callback is a function of the patch that the livepatch core calls when it patches or unpatches Object.
+type Callback struct {
+	Object string
+	Kind   klp.CallbackKind
+	Name   string
+	File   string // name of the patched object file
 }
 
 // Function is a function of the patch.
@@ -72,6 +85,12 @@ func (p *Plan) Contents() *Contents {
 		for i := range pp.sections {
 			s := &pp.sections[i]
 			c.Sections = append(c.Sections, Section{f.Name, f.Sections[s.src].Name, s.size})
+		}
+		for _, x := range pp.callbacks {
+			c.Callbacks = append(c.Callbacks, Callback{pp.Object, x.kind, g.Name(x.fn), f.Name})
+		}
+		for _, a := range pp.force {
+			c.Forced = append(c.Forced, g.Name(a))
 		}
 	}
 	return c

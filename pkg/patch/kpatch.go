@@ -40,6 +40,10 @@ func (p *Plan) kpatch(b *object.Builder, parts []*emitter, sections map[object.S
 				OldSize: size,
 			})
 		}
+		t.Callbacks = append(t.Callbacks, e.callbacks()...)
+		for _, a := range e.pp.force {
+			t.Force = append(t.Force, e.syms[e.pp.Patched.Atoms[a].Sym])
+		}
 		n += len(e.pp.sites)
 	}
 	p.modinfo(b)

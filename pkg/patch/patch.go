@@ -35,7 +35,7 @@ type Options struct {
 	// undefined, for the linker to resolve.
 	Symbols *symbols.Set
 	// Partial says that there are other objects of the same patch. They may refer to
-	// what is new here, so every new global function is included; and they may define what nobody else does.
+	// what is new here, so every new global is included; and they may define what nobody else does.
 	Partial bool
 	// LateKlp is for kernels before 5.8, which apply relocations for the livepatch core
 	// after they have read the patch's tables: a table entry must not need one.
@@ -73,10 +73,7 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 	}
 	changed := false
 	for _, pp := range p.pairs {
-		if opts.Partial {
-			p.left(pp)
-		}
-		changed = changed || len(pp.sel.Changed) > 0 || p.opts.Partial && len(pp.roots) > 0
+		changed = changed || len(pp.sel.Changed) > 0 || len(pp.callbacks) > 0 || p.opts.Partial && len(pp.roots) > 0
 		p.Diagnostics = append(p.Diagnostics, pp.diags...)
 		p.Diagnostics = append(p.Diagnostics, pp.Delta.Diagnostics...)
 		if o := opts.Symbols.Oracle(pp.Object); o != nil && len(pp.sel.Atoms) > 0 {
@@ -101,6 +98,7 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 		w.resolve()
 		p.Diagnostics = append(p.Diagnostics, w.diags...)
 	}
+	p.forced()
 	p.clashes()
 	diag.Sort(p.Diagnostics)
 	if err := diag.Refuse(p.Diagnostics); err != nil {
@@ -124,9 +122,10 @@ func (p *Plan) selection(ctx context.Context) error {
 			}
 		}
 	}
-	if p.opts.Partial {
-		for _, pp := range p.pairs {
-			pp.publish()
+	for _, pp := range p.pairs {
+		p.directives(pp)
+		if p.opts.Partial {
+			p.publish(pp)
 		}
 	}
 	for again := true; again; {
@@ -169,39 +168,37 @@ func (p *Plan) selection(ctx context.Context) error {
 	return nil
 }
 
-// left warns of new global variables that nothing included refers to: they are not in
-// the patch, and another object of it may want them.
-func (p *Plan) left(pp *pairPlan) {
-	for i := range pp.Delta.Data {
-		dt := &pp.Delta.Data[i]
-		if dt.Status != elfdiff.New || dt.Patched == 0 || pp.sel.Has(dt.Patched) {
-			continue
+// publish makes everything global that is new a root. What is freed after init stays
+// away: the kernel's init has run, and what travels must not refer to it.
+func (p *Plan) publish(pp *pairPlan) {
+	g := pp.Patched
+	add := func(a elfdiff.AtomID) {
+		at := &g.Atoms[a]
+		if at.Sym == 0 || g.File.Symbols[at.Sym].Bind() != elf.STB_GLOBAL {
+			return
 		}
-		at := &pp.Patched.Atoms[dt.Patched]
-		if at.Sym == 0 || pp.Patched.File.Symbols[at.Sym].Bind() != elf.STB_GLOBAL {
-			continue
+		sec := g.File.Sections[at.Sec].Name
+		if g.Rules.Freed(sec) {
+			d := diag.New(diag.InitChanged, diag.Place{File: g.File.Name, Section: sec, Symbol: g.Name(a)}.At(at.Off), "%s is new and left out: its section is for init", g.Name(a))
+			d.Severity = diag.SevWarning
+			p.Diagnostics = append(p.Diagnostics, d)
+			return
 		}
-		d := diag.New(diag.NotImplemented, diag.Place{File: pp.Patched.File.Name, Section: dt.Section, Symbol: dt.Name}.At(at.Off),
-			"the new variable %s is left out, since nothing that travels refers to it; another object of the patch that does will not load", dt.Name)
-		d.Severity = diag.SevWarning
-		p.Diagnostics = append(p.Diagnostics, d)
+		pp.roots = append(pp.roots, a)
 	}
-}
-
-// publish makes all new global functions roots.
-func (pp *pairPlan) publish() {
 	for i := range pp.Delta.Functions {
-		fn := &pp.Delta.Functions[i]
-		if fn.Status != elfdiff.New {
-			continue
+		if fn := &pp.Delta.Functions[i]; fn.Status == elfdiff.New {
+			add(g.Units[fn.Patched].Main)
 		}
-		if sym := pp.Patched.Atoms[pp.Patched.Units[fn.Patched].Main].Sym; sym != 0 && pp.Patched.File.Symbols[sym].Bind() == elf.STB_GLOBAL {
-			pp.roots = append(pp.roots, fn.Patched)
+	}
+	for i := range pp.Delta.Data {
+		if dt := &pp.Delta.Data[i]; dt.Status == elfdiff.New && dt.Patched != 0 {
+			add(dt.Patched)
 		}
 	}
 }
 
-// borrow makes the new functions of other objects that the selection of pp refers
+// borrow makes the new functions and data of other objects that the selection of pp refers
 // to roots there, and reports whether there was one that was not included yet.
 func (p *Plan) borrow(pp *pairPlan, owners map[string]definition) bool {
 	f := pp.Patched.File
@@ -219,22 +216,28 @@ func (p *Plan) borrow(pp *pairPlan, owners map[string]definition) bool {
 				continue
 			}
 			at := d.pp.Patched.SymbolAtom(d.sym)
-			u := d.pp.Patched.Atoms[at].Unit
-			if d.pp.sel.Has(at) || u == 0 || d.pp.Delta.AtomStatus[at] != elfdiff.New || slices.Contains(d.pp.roots, u) {
+			if u := d.pp.Patched.Atoms[at].Unit; u != 0 {
+				at = d.pp.Patched.Units[u].Main
+			}
+			if d.pp.sel.Has(at) || d.pp.Delta.AtomStatus[at] != elfdiff.New || slices.Contains(d.pp.roots, at) {
 				continue
 			}
-			d.pp.roots = append(d.pp.roots, u)
+			d.pp.roots = append(d.pp.roots, at)
 			d.pp.stale, found = true, true
 		}
 	}
 	return found
 }
 
-// clashes refuses what one patch cannot hold: a function that is replaced twice,
-// and new data that another object than the one that refers to it defines.
+// clashes refuses what one patch cannot hold: a function that is replaced twice, and
+// two callbacks of one kind for one object.
 func (p *Plan) clashes() {
 	seen := make(map[klp.Symbol]bool)
-	owners := make(map[string]*pairPlan)
+	type call struct {
+		object string
+		kind   klp.CallbackKind
+	}
+	calls := make(map[call]string)
 	for _, pp := range p.pairs {
 		for _, f := range pp.funcs {
 			s := klp.Symbol{Object: pp.Object, Name: f.name, Pos: f.answer.Pos}
@@ -244,23 +247,13 @@ func (p *Plan) clashes() {
 			}
 			seen[s] = true
 		}
-		for i := range pp.Delta.Data {
-			if d := &pp.Delta.Data[i]; d.Status == elfdiff.New && d.Patched != 0 && !pp.sel.Has(d.Patched) {
-				owners[d.Name] = pp
+		for _, c := range pp.callbacks {
+			k, name := call{pp.Object, c.kind}, pp.Patched.Name(c.fn)
+			if other, ok := calls[k]; ok {
+				p.Diagnostics = append(p.Diagnostics, diag.New(diag.CallbackInvalid, pp.directive(c.sec, c.off),
+					"%s is a second %s callback of %s, beside %s", name, c.kind, pp.Object, other))
 			}
-		}
-	}
-	for _, pp := range p.pairs {
-		for i := range pp.relocs {
-			r := &pp.relocs[i]
-			if r.sym == 0 || pp.Patched.File.Symbols[r.sym].Sec != 0 {
-				continue
-			}
-			if o := owners[pp.Patched.File.Symbols[r.sym].Name]; o != nil && o != pp {
-				name := pp.Patched.File.Symbols[r.sym].Name
-				at := diag.Place{File: pp.Patched.File.Name, Section: pp.Patched.File.Sections[pp.sections[r.sec].src].Name}
-				p.Diagnostics = append(p.Diagnostics, diag.New(diag.NotImplemented, at, "refers to %s, which is new data of %s", name, o.Patched.File.Name))
-			}
+			calls[k] = name
 		}
 	}
 }
@@ -270,7 +263,7 @@ type pairPlan struct {
 	Pair
 	sel      *elfdiff.Selection
 	diags    []diag.Diagnostic // of the selection
-	roots    []elfdiff.UnitID  // new functions that other objects refer to
+	roots    []elfdiff.AtomID  // what travels for somebody else's sake: other objects, the livepatch core
 	stale    bool              // roots were added
 	atoms    []elfdiff.AtomID  // of the selection, without table entries that are left out
 	in       []bool            // by AtomID: among atoms
@@ -281,6 +274,9 @@ type pairPlan struct {
 	relocs   []outReloc
 	funcs    []outFunc
 	sites    []mcountSite
+
+	callbacks []callback
+	force     []elfdiff.AtomID // functions that the source lets replace though a task is in them
 }
 
 // has reports whether the patch holds an atom.
@@ -334,16 +330,17 @@ func (p *Plan) Bytes() ([]byte, error) {
 	}
 	x := p.into(newCommon(b))
 	p.modinfo(b)
-	klp.Intermediate(b, x.Objects, x.Relocs, x.Sections)
+	klp.Intermediate(b, x.Objects, x.Relocs, x.Callbacks, x.Sections)
 	return b.Bytes()
 }
 
 // Parts is a patch without the metadata of a form. Sections and symbols are handles of the Builder that holds it.
 type Parts struct {
-	Objects  []klp.Object                  // what is replaced, in the order of the pairs
-	Relocs   []klp.Reloc                   // for the livepatch core
-	Imports  []string                      // "import_ns=NAMESPACE", for .modinfo
-	Sections map[object.SecID]object.SymID // section symbols that the Builder has
+	Objects   []klp.Object                  // what is replaced, in the order of the pairs; those with callbacks alone too
+	Callbacks []klp.Callback                // as klp.StaticTables takes them
+	Relocs    []klp.Reloc                   // for the livepatch core
+	Imports   []string                      // "import_ns=NAMESPACE", for .modinfo
+	Sections  map[object.SecID]object.SymID // section symbols that the Builder has
 }
 
 // Into puts sections, symbols and ordinary relocations of the patch into b, where
@@ -380,15 +377,19 @@ func (p *Plan) into(shared *common) *Parts {
 	index := make(map[string]int)
 	for _, e := range p.emit(shared) {
 		e.relocs(func(r *outReloc) { x.Relocs = append(x.Relocs, e.klp(r)) })
+		if len(e.pp.funcs) == 0 && len(e.pp.callbacks) == 0 {
+			continue
+		}
+		i, ok := index[e.pp.Object]
+		if !ok {
+			i = len(x.Objects)
+			index[e.pp.Object] = i
+			x.Objects = append(x.Objects, klp.Object{Name: e.pp.Object})
+		}
 		for _, f := range e.pp.funcs {
-			i, ok := index[e.pp.Object]
-			if !ok {
-				i = len(x.Objects)
-				index[e.pp.Object] = i
-				x.Objects = append(x.Objects, klp.Object{Name: e.pp.Object})
-			}
 			x.Objects[i].Funcs = append(x.Objects[i].Funcs, klp.Func{Name: f.name, Pos: f.answer.Pos, New: e.syms[f.sym]})
 		}
+		x.Callbacks = append(x.Callbacks, e.callbacks()...)
 	}
 	return x
 }

@@ -63,6 +63,8 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 				s.Flags, s.Entsize, s.Addralign = elf.SHF_ALLOC|elf.SHF_MERGE|elf.SHF_STRINGS, 1, 1
 			case strings.HasPrefix(d.sec, ".rodata"), strings.HasPrefix(d.sec, "runtime_"):
 				s.Flags = elf.SHF_ALLOC
+			case strings.HasPrefix(d.sec, ".discard."):
+				s.Addralign = 8
 			case strings.HasPrefix(d.sec, ".bss"):
 				s.Type = elf.SHT_NOBITS
 			}
@@ -89,7 +91,7 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 			at = s.Size
 			s.Size += size
 		} else {
-			for s.Addralign > 1 && len(s.Data)%16 != 0 {
+			for uint64(len(s.Data))%s.Addralign != 0 {
 				s.Data = append(s.Data, map[bool]byte{true: 0x90}[s.Flags&elf.SHF_EXECINSTR != 0])
 			}
 			at = uint64(len(s.Data))
@@ -284,7 +286,9 @@ func TestCrossObjects(t *testing.T) {
 	t.Run("new data of another object", func(t *testing.T) {
 		a := pairOf(t, "vmlinux", "a.c", []def{fn("f", one)}, []def{fn("f", "8b05 00000000 c3", rel{2, pc32, "fresh", -4})})
 		b := pairOf(t, "vmlinux", "b.c", []def{fn("h", one)}, []def{fn("h", one), datum("fresh", ".data.fresh", word)})
-		refused(t, Options{}, []Pair{a, b}, "not-supported-yet")
+		for _, pairs := range [][]Pair{{a, b}, {b, a}} {
+			write(t, Options{}, pairs...).want(t, "vmlinux:f=f,0", ".text.f+0x7 PC32 fresh-4")
+		}
 	})
 	t.Run("one name twice in an object", func(t *testing.T) {
 		a := pairOf(t, "vmlinux", "a.c", []def{static(fn("h", one))}, []def{static(fn("h", two))})
@@ -596,9 +600,21 @@ func TestPartial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ds := plan.Diagnostics; len(ds) != 1 || ds[0].Severity != diag.SevWarning || ds[0].Place.Symbol != "v" {
-		t.Errorf("%v", ds)
+	if c := plan.Contents(); len(plan.Diagnostics) != 0 || !slices.ContainsFunc(c.Items, func(x Item) bool { return x.Name == "v" }) {
+		t.Errorf("%v, %+v", plan.Diagnostics, c.Items)
 	}
+	// A new global variable alone is a patch for others, and a local one is not.
+	orig := []def{fn("f", one)}
+	write(t, Options{Partial: true}, pairOf(t, "vmlinux", "a.c", orig, append(orig, datum("v", ".data.v", word)))).want(t, "")
+	refused(t, Options{Partial: true}, []Pair{pairOf(t, "vmlinux", "a.c", orig, append(orig, static(datum("v", ".data.v", word))))}, "nothing-changed")
+	// What is freed after init stays away.
+	init := def{name: "n", sec: ".init.data", code: word, typ: elf.STT_OBJECT}
+	plan, err = New(context.Background(), []Pair{pairOf(t, "vmlinux", "a.c", orig, []def{fn("f", two), init})}, Options{Partial: true})
+	if err != nil || len(plan.Diagnostics) != 1 || plan.Diagnostics[0].Code != diag.InitChanged || plan.Diagnostics[0].Severity != diag.SevWarning {
+		t.Errorf("%v, %v", err, plan)
+	}
+	use := fn("f", "8b05 00000000 c3", rel{2, pc32, "n", -4})
+	refused(t, Options{}, []Pair{pairOf(t, "vmlinux", "a.c", orig, []def{use, init})}, "init-reference")
 }
 
 // Kernels before 5.8 resolve everything too late for their tables.

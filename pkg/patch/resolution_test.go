@@ -511,7 +511,7 @@ func (c *checker) purpose() {
 			continue
 		}
 		at := &c.pp.Patched.Atoms[it.atom]
-		if at.Unit != 0 && at.Flag&elfdiff.FlagBody == 0 || at.Kind == elfdiff.AtomEntry {
+		if at.Unit != 0 && at.Flag&elfdiff.FlagBody == 0 || at.Kind == elfdiff.AtomEntry || slices.Contains(c.pp.roots, it.atom) {
 			continue
 		}
 		if at.Kind == elfdiff.AtomConst && i > 0 && c.items[i-1].atom == it.atom-1 {

@@ -60,6 +60,13 @@ type jsonSection struct {
 	Size uint64 `json:"size"`
 }
 
+type jsonCallback struct {
+	Object string `json:"object"`
+	File   string `json:"file"`
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+}
+
 // WriteJSON writes the document PatchSchema.
 func (r *Patch) WriteJSON(w io.Writer) error {
 	d := newDocumentOf(w, PatchSchema)
@@ -89,6 +96,12 @@ func (r *Patch) WriteJSON(w io.Writer) error {
 			d.row(jsonSection{clean(s.File), clean(s.Name), s.Size})
 		}
 		d.end()
+		d.list("callbacks")
+		for i := range c.Callbacks {
+			x := &c.Callbacks[i]
+			d.row(jsonCallback{clean(x.Object), clean(x.File), x.Kind.String(), clean(x.Name)})
+		}
+		d.end()
 		d.member("output", jsonInput{clean(r.Output.Name), r.Output.Size})
 		d.member("rules", clean(r.Rules))
 	}
@@ -116,6 +129,10 @@ func (r *Patch) WriteText(w io.Writer) error {
 			s.print(" by ", clean(f.Name))
 		}
 		s.print("  ", clean(f.Section), "  ", strconv.FormatUint(f.Size, 10), "\n")
+	}
+	for i := range r.Contents.Callbacks {
+		x := &r.Contents.Callbacks[i]
+		s.print("calls     ", clean(x.Object), " ", x.Kind.String(), "  ", clean(x.Name), "\n")
 	}
 	if r.All {
 		for i := range r.Contents.Items {

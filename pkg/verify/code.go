@@ -106,6 +106,7 @@ func (c *checker) code(pairs []Pair) {
 		p.tables(&it)
 	}
 	p.leftovers()
+	p.callbacks()
 	for _, pr := range c.pairs {
 		p.changed(pr)
 	}
