@@ -58,6 +58,7 @@ const (
 	ShortBranch     Code = "short-branch"
 	RuntimeConst    Code = "runtime-constant"
 	Undefined       Code = "undefined-symbol"
+	NoUnwind        Code = "unwind-missing"
 	ExportTwice     Code = "export-ambiguous"
 	TracepointOff   Code = "tracepoint-disabled"
 	PrDebugOff      Code = "pr-debug-disabled"
@@ -193,6 +194,8 @@ var catalogue = []Entry{
 		"Keep the function as it is and change its callers."},
 	{Undefined, SevError, "A reference to a symbol that nothing in the kernel object defines and nobody exports; the patch would not load, or the reference would never be resolved.",
 		"Give the object that defines it as a pair of the same patch, or the right --symbols and --symvers; a weak symbol that the kernel lacks must not be referred to."},
+	{NoUnwind, SevWarning, "Code of the patch has no unwind entries: a task that sleeps in it has no reliable stack, and a later transition waits for it.",
+		"Compile with -fasynchronous-unwind-tables, or give objects that the kernel's objtool has seen."},
 	{ExportTwice, SevError, "Two kernel objects are said to export the symbol.",
 		"Give the Module.symvers of one kernel only."},
 	{TracepointOff, SevWarning, "A tracepoint of a module is off in the replacement: the kernel sets static keys up when it loads the patch, before it can resolve symbols of the module.",

@@ -29,6 +29,7 @@ type Function struct {
 	Name     string
 	OrigName string // of the function that it replaces; empty for a new one
 	Pos      uint64 // of the function that it replaces, among symbols of that name: 0 the name is unique
+	Addr     uint64 // of the function that it replaces, as the kernel's symbols have it; 0: not known
 	Section  string
 	Size     uint64 // of all its parts
 	Why      []string
@@ -63,7 +64,7 @@ func (p *Plan) Contents() *Contents {
 	for _, pp := range p.pairs {
 		for _, f := range pp.funcs {
 			x := pp.function(f.unit)
-			x.OrigName, x.Pos = f.name, f.answer.Pos
+			x.OrigName, x.Pos, x.Addr = f.name, f.answer.Pos, f.answer.Addr
 			c.Functions = append(c.Functions, x)
 		}
 	}
