@@ -353,7 +353,7 @@ func (c *closer) data() {
 				continue
 			}
 		}
-		if dt.Status != Changed {
+		if dt.Status != Changed || c.looser(dt) {
 			continue
 		}
 		if dt.Patched == 0 || !c.s.in[dt.Patched] {
@@ -369,6 +369,15 @@ func (c *closer) data() {
 			}
 		}
 	}
+}
+
+// looser reports whether all that changed about a variable is that it asks for less
+// alignment, which the running kernel's has anyway.
+func (c *closer) looser(dt *Datum) bool {
+	if dt.Orig == 0 || dt.Patched == 0 || len(dt.Causes) == 0 || slices.ContainsFunc(dt.Causes, func(x Cause) bool { return x.Kind != CauseAlign }) {
+		return false
+	}
+	return c.a.File.Sections[c.a.Atoms[dt.Orig].Sec].Addralign >= c.b.File.Sections[c.b.Atoms[dt.Patched].Sec].Addralign
 }
 
 func (c *closer) registers(dt *Datum) (diag.Code, bool) {

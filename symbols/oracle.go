@@ -276,6 +276,24 @@ func (o *Oracle) Has(name string) bool {
 	return false
 }
 
+// ksymtab is how the entries of a kernel's own list of exports are called (include/linux/export-internal.h).
+const ksymtab = "__ksymtab_"
+
+// Exports reports whether the kernel object itself exports a symbol, by the names
+// that entries of its list of exports have. known is false where no source has any:
+// what a Module.symvers says may be of another build.
+func (o *Oracle) Exports(name string) (yes, known bool) {
+	for _, x := range o.tables {
+		if x.exports {
+			if _, ok := x.names[ksymtab+name]; ok {
+				return true, true
+			}
+			known = true
+		}
+	}
+	return false, known
+}
+
 // Exporter gives the object that exports a symbol, as the Module.symvers among the sources have it: Vmlinux or a module's name.
 func (o *Oracle) Exporter(name string) (objectName string, ok bool) { return exporter(o.symvers, name) }
 

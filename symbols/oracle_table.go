@@ -285,6 +285,7 @@ type index struct {
 	addrs                    bool    // addresses are known
 	rising                   bool    // addresses rise in the order
 	module                   bool
+	exports                  bool               // has __ksymtab_ symbols
 	pfx                      bool               // has __pfx_ or __cfi_ symbols
 	blocks                   map[string][]int32 // by the base name of the file
 }
@@ -334,6 +335,7 @@ func newIndex(t *Table, module bool) *index {
 			x.names[name] = g
 		}
 		x.group[k] = g
+		x.exports = x.exports || len(name) > len(ksymtab) && name[0] == '_' && name[:len(ksymtab)] == ksymtab
 		x.pfx = x.pfx || len(name) > 6 && name[0] == '_' && (name[:6] == "__pfx_" || name[:6] == "__cfi_")
 	}
 	n = len(x.names)

@@ -183,11 +183,12 @@ func freed() []elfdiff.Ignored {
 	}
 }
 
-// noPatch lists code that must not be traced or replaced (Documentation/core-api/entry.rst, kprobes).
+// noPatch lists code that must not be traced or replaced (Documentation/core-api/entry.rst). Functions of
+// .sched.text, .spinlock.text and .kprobes.text may, where they call the tracer.
 func noPatch() []elfdiff.Ignored {
 	const r = "runs where tracing is not allowed"
 	return []elfdiff.Ignored{
-		{Section: ".noinstr.text*", Reason: r}, {Section: ".entry.text*", Reason: r}, {Section: ".kprobes.text*", Reason: r},
+		{Section: ".noinstr.text*", Reason: r}, {Section: ".entry.text*", Reason: r},
 		{Section: ".head.text*", Reason: "runs before the kernel is mapped"}, {Section: ".cpuidle.text*", Reason: r}, {Section: ".static_call.text*", Reason: "trampolines that the kernel rewrites"},
 	}
 }

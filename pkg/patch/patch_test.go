@@ -27,6 +27,8 @@ type def struct {
 	size  uint64 // of zero-initialised data
 	local bool
 	alias bool        // another name for the start of the section
+	bare  bool        // a label, without a size
+	align uint64      // of the section, when it is the first there
 	typ   elf.SymType // functions when 0
 	rels  []rel
 }
@@ -57,16 +59,21 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 		if secs[d.sec] == 0 {
 			s := object.BuildSection{Name: d.sec, Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC | elf.SHF_WRITE, Addralign: 16}
 			switch {
-			case strings.HasPrefix(d.sec, ".text"):
+			case strings.Contains(d.sec, ".text"):
 				s.Flags = elf.SHF_ALLOC | elf.SHF_EXECINSTR
 			case strings.HasPrefix(d.sec, ".rodata.str"):
 				s.Flags, s.Entsize, s.Addralign = elf.SHF_ALLOC|elf.SHF_MERGE|elf.SHF_STRINGS, 1, 1
+			case strings.HasPrefix(d.sec, ".rodata.cst16"):
+				s.Flags, s.Entsize = elf.SHF_ALLOC|elf.SHF_MERGE, 16
 			case strings.HasPrefix(d.sec, ".rodata"), strings.HasPrefix(d.sec, "runtime_"):
 				s.Flags = elf.SHF_ALLOC
 			case strings.HasPrefix(d.sec, ".discard."):
 				s.Addralign = 8
 			case strings.HasPrefix(d.sec, ".bss"):
 				s.Type = elf.SHT_NOBITS
+			}
+			if d.align != 0 {
+				s.Addralign = d.align
 			}
 			secs[d.sec] = b.AddSection(s)
 			syms["."+d.sec] = b.AddSymbol(object.BuildSymbol{Sec: secs[d.sec], Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION)})
@@ -80,7 +87,7 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(d.sec, ".text") && d.typ == 0 {
+		if strings.Contains(d.sec, ".text") && d.typ == 0 {
 			code = append([]byte{0xe8, 0, 0, 0, 0}, code...)
 			d.typ = elf.STT_FUNC
 			starts[i] = 5
@@ -91,7 +98,7 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 			at = s.Size
 			s.Size += size
 		} else {
-			for uint64(len(s.Data))%s.Addralign != 0 {
+			for uint64(len(s.Data))%min(s.Addralign, 16) != 0 {
 				s.Data = append(s.Data, map[bool]byte{true: 0x90}[s.Flags&elf.SHF_EXECINSTR != 0])
 			}
 			at = uint64(len(s.Data))
@@ -107,6 +114,9 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 		} else {
 			starts[i] = at
 		}
+		if d.bare {
+			size = 0
+		}
 		if d.name != "" {
 			syms[d.name] = b.AddSymbol(object.BuildSymbol{Name: d.name, Sec: secs[d.sec], Value: at, Size: size, Info: elf.ST_INFO(bind, d.typ)})
 		}
@@ -121,7 +131,7 @@ func make1(t testing.TB, file string, defs ...def) []byte {
 		return syms[name]
 	}
 	for i, d := range defs {
-		if strings.HasPrefix(d.sec, ".text") && d.typ == 0 {
+		if strings.Contains(d.sec, ".text") && d.typ == 0 {
 			b.AddReloc(secs[d.sec], object.Reloc{Off: starts[i] - 4, Type: plt32, Sym: sym("__fentry__"), Addend: -4})
 		}
 		for _, r := range d.rels {
@@ -334,6 +344,11 @@ func known(t testing.TB, names []string, exports ...string) *symbols.Set {
 	}
 	if names == nil {
 		return symbols.NewSet(sv)
+	}
+	for _, x := range sv.Exports { // the kernel has what it exports
+		if x.Module == "vmlinux" && !slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, " "+x.Symbol) }) {
+			names = append(names, "T "+x.Symbol)
+		}
 	}
 	text.Reset()
 	for i, n := range names {

@@ -432,6 +432,23 @@ func (w *writer) undefined(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc) {
 	}
 }
 
+// export gives what is known of an exported symbol. A Module.symvers may be that of
+// the patched build, which exports more than the running kernel does: where the kernel's
+// own symbols tell what it exports, they decide.
+func (w *writer) export(name string) (symbols.Export, bool) {
+	set := w.plan.opts.Symbols
+	x, ok := set.Export(name)
+	if !ok {
+		return x, false
+	}
+	if o := set.Oracle(x.Module); o != nil {
+		if yes, known := o.Exports(name); known && !yes {
+			return symbols.Export{}, false
+		}
+	}
+	return x, true
+}
+
 // global settles a reference to a symbol that the object does not define, by the
 // name that r has in r.sym or r.name.
 func (w *writer) global(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, name string, typ elf.SymType) {
@@ -450,8 +467,12 @@ func (w *writer) global(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, name stri
 	set := w.plan.opts.Symbols
 	k := klp.Symbol{Object: w.pp.Object, Name: name, Type: typ}
 	o := set.Oracle(w.pp.Object)
-	if x, ok := set.Export(name); ok {
+	if x, ok := w.export(name); ok {
 		if x.Module == klp.Vmlinux && !x.ModulesOnly() {
+			if v := set.Oracle(klp.Vmlinux); v != nil && !v.Has(name) && !w.plan.opts.Partial {
+				w.fail(diag.Undefined, a, e.Off, "refers to %s, which the list of exports has and the running kernel does not", name)
+				return
+			}
 			r.ns = x.Namespace
 			w.pp.relocs = append(w.pp.relocs, r)
 			return
@@ -499,7 +520,7 @@ func (w *writer) kernel(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, pp *pairP
 	s := &pp.Orig.File.Symbols[sym]
 	k := klpSymbol{Symbol: klp.Symbol{Object: pp.Object, Name: s.Name, Type: s.Type()}, bind: s.Bind()}
 	if s.Bind() != elf.STB_LOCAL {
-		if x, ok := w.plan.opts.Symbols.Export(s.Name); ok && x.Module == pp.Object {
+		if x, ok := w.export(s.Name); ok && x.Module == pp.Object {
 			_, here := w.plan.defined[s.Name] // an ordinary reference would lead to the replacement
 			if x.Module == klp.Vmlinux && !here && !x.ModulesOnly() {
 				r.sym, r.name, r.ns = 0, s.Name, x.Namespace
