@@ -72,19 +72,32 @@ func ParseSymvers(name string, text []byte) (*Symvers, error) {
 				e.Namespace = cols[4]
 			}
 		}
-		if i, dup := s.names[e.Symbol]; dup {
-			if s.Exports[i].Module != e.Module {
-				if s.twice == nil {
-					s.twice = make(map[string]bool)
-				}
-				s.twice[e.Symbol] = true
-			}
-		} else {
-			s.names[e.Symbol] = int32(len(s.Exports))
-		}
-		s.Exports = append(s.Exports, e)
+		s.add(e)
 	}
 	return s, nil
+}
+
+// NewSymvers makes a Symvers of exports that were found elsewhere, for example in a kernel's image.
+func NewSymvers(name string, exports []Export) *Symvers {
+	s := &Symvers{Name: name, Exports: make([]Export, 0, len(exports)), names: make(map[string]int32, len(exports))}
+	for _, e := range exports {
+		s.add(e)
+	}
+	return s
+}
+
+func (s *Symvers) add(e Export) {
+	if i, dup := s.names[e.Symbol]; dup {
+		if s.Exports[i].Module != e.Module {
+			if s.twice == nil {
+				s.twice = make(map[string]bool)
+			}
+			s.twice[e.Symbol] = true
+		}
+	} else {
+		s.names[e.Symbol] = int32(len(s.Exports))
+	}
+	s.Exports = append(s.Exports, e)
 }
 
 // split cuts a line at its tabs (at blanks where there is none) and gives the number of columns.

@@ -428,8 +428,16 @@ func nmLine(s string) (e Entry, mod, what string) {
 	if strings.ContainsRune(e.Name, ' ') {
 		return e, "", "more than three columns"
 	}
-	e.Kind = kind[0]
-	switch c := kind[0]; c {
+	if e.Kind = kind[0]; !e.fromKind() {
+		return e, "", "the letter " + quote(kind) + " is none of nm's"
+	}
+	return e, mod, ""
+}
+
+// fromKind fills in what the letter of nm says; ok is false for one that is none.
+func (e *Entry) fromKind() (ok bool) {
+	c := e.Kind
+	switch c {
 	case 't', 'T':
 		e.Type, e.Flags = uint8(elf.STT_FUNC), EntryCode
 	case 'A', 'a':
@@ -441,18 +449,42 @@ func nmLine(s string) (e Entry, mod, what string) {
 	default:
 		if c|0x20 < 'a' || c|0x20 > 'z' {
 			if c != '-' && c != '?' {
-				return e, "", "the letter " + quote(kind) + " is none of nm's"
+				return false
 			}
 			e.Flags = EntryUnbound
 		} else {
 			e.Type = uint8(elf.STT_OBJECT)
 		}
 	}
-	switch c := kind[0]; {
+	switch {
 	case c == 'W' || c == 'V' || c == 'w' || c == 'v':
 		e.Bind = uint8(elf.STB_WEAK)
 	case c == 'u' || c >= 'A' && c <= 'Z':
 		e.Bind = uint8(elf.STB_GLOBAL)
 	}
-	return e, mod, ""
+	return true
+}
+
+// FromKallsyms makes a Table of what kallsyms holds of one kernel object, given as
+// n symbols in the kernel's order: address, letter of nm, name. It is what
+// ParseKallsyms makes of the text.
+func FromKallsyms(name, objectName string, n int, at func(i int) (addr uint64, kind byte, name string)) (*Table, error) {
+	if n > maxEntries {
+		return nil, malformed(name, 0, "too many symbols")
+	}
+	t := &Table{Name: name, Object: normal(objectName), Order: AsListed, Text: true, Entries: make([]Entry, n)}
+	prev := uint64(0)
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		e.File = -1
+		e.Addr, e.Kind, e.Name = at(i)
+		if !e.fromKind() {
+			return nil, malformed(name, i, "symbol %d: the letter %s is none of nm's", i, quote(string(rune(e.Kind))))
+		}
+		if e.Addr < prev {
+			t.Order = ByAddress
+		}
+		prev = e.Addr
+	}
+	return t, nil
 }

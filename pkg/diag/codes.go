@@ -78,6 +78,14 @@ const (
 	SymposConflict   Code = "sympos-conflict"
 )
 
+// Codes of a kernel's and its modules' files.
+const (
+	ImageMalformed   Code = "image-malformed"
+	ImageUnsupported Code = "image-unsupported"
+	ImageLimit       Code = "image-limit"
+	ImageLacks       Code = "image-lacks"
+)
+
 // Codes of the livepatch formats.
 const (
 	KlpForm      Code = "klp-form"
@@ -238,6 +246,15 @@ var catalogue = []Entry{
 		"Rebuild the object with the kernel's own compiler, configuration and sources, or give the symbols of the kernel that it belongs to."},
 	{SymposConflict, SevError, "Sources of symbols disagree about the position of a symbol.",
 		"Give the symbols of one kernel only; of two vmlinux files one is of another build."},
+
+	{ImageMalformed, SevError, "A kernel's image or a module's file is not one, contradicts itself, or is cut.",
+		"Give the file as the distribution ships it: the vmlinuz or vmlinux, or the .ko (plain or compressed)."},
+	{ImageUnsupported, SevError, "A kernel's image or a module's file is in a form that kdelta does not read.",
+		"Unpack it with the kernel's scripts/extract-vmlinux, or with the tool of that compression, and give the result."},
+	{ImageLimit, SevError, "A kernel's image or a module's file is larger after decompression than the limit.",
+		"Check that it is the right file; programs that use the library can set a higher limit."},
+	{ImageLacks, SevError, "The kernel does not tell something that is needed about it.",
+		"Give a kernel with CONFIG_KALLSYMS_ALL, CONFIG_DEBUG_INFO_BTF and what CONFIG_LIVEPATCH needs."},
 
 	{VerifyStructure, SevError, "The patch is not what the module loader takes: a section, symbol or alignment is wrong.",
 		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},

@@ -48,6 +48,7 @@ type Layout struct {
 	// Of struct module, for modules whose struct module does not refer to
 	// init_module and cleanup_module; 0: it does.
 	ModuleInit, ModuleExit uint64
+	ModuleSize, ModuleName uint64 // sizeof(struct module), its name; for whoever makes the struct module
 }
 
 // DefaultLayout gives the layout that 64-bit kernels from 6.1 to 7.2 have without
