@@ -100,6 +100,7 @@ type Graph struct {
 	labelLo   []uint32       // by SecID: range in labels
 	entryOrd  []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
 	reverse   reverseIndex
+	marks     map[object.SecID][]uint64 // where the object says that entries start, sorted
 	patchable map[object.SecID][]uint64 // offsets of prefixes that the compiler listed, sorted
 }
 
@@ -335,12 +336,19 @@ func (g *Graph) rawString(r *object.Reloc) string {
 	return string(b[:len(b)-1])
 }
 
-// rowOf gives the row that fits an excluded table section; 0 when none does.
+// rowOf gives the row that fits an excluded table section; nil when none does.
 func (g *Graph) rowOf(sec object.SecID) *Table {
+	if g.File.Sections[sec].Type != elf.SHT_PROGBITS {
+		return nil
+	}
+	var rows []uint16
 	for i := range g.Rules.Tables {
-		if t := &g.Rules.Tables[i]; matchSection(t.Section, g.File.Sections[sec].Name) && g.File.Sections[sec].Type == elf.SHT_PROGBITS && g.fits(t, sec) {
-			return t
+		if matchSection(g.Rules.Tables[i].Section, g.File.Sections[sec].Name) {
+			rows = append(rows, uint16(i+1))
 		}
+	}
+	if r := g.pick(rows, sec, nil); r != 0 {
+		return &g.Rules.Tables[r-1]
 	}
 	return nil
 }
@@ -350,6 +358,7 @@ func (g *Graph) tables() error {
 	f := g.File
 	g.rows = make([]uint16, len(f.Sections))
 	g.excluded = make([]string, len(f.Sections))
+	g.findMarks()
 	byName := make(map[string][]uint16)
 	var prefixes []uint16
 	for i := range g.Rules.Tables {
@@ -379,13 +388,10 @@ func (g *Graph) tables() error {
 			g.excluded[i] = g.Rules.Tables[rows[0]-1].Exclude
 			continue
 		}
-		for _, r := range rows {
-			if g.fits(&g.Rules.Tables[r-1], object.SecID(i)) {
+		if len(rows) > 0 {
+			if r := g.pick(rows, object.SecID(i), func(d diag.Diagnostic) { g.Diags = append(g.Diags, d) }); r != 0 {
 				g.rows[i] = r
-				if x := g.Rules.Tables[r-1].Exclude; x != "" {
-					g.excluded[i] = x
-				}
-				break
+				g.excluded[i] = cmp.Or(g.Rules.Tables[r-1].Exclude, g.excluded[i])
 			}
 		}
 		if len(rows) > 0 && g.rows[i] == 0 {
@@ -655,7 +661,7 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 				}
 			}
 			if a.Kind == AtomCode && nameless {
-				a.Size = flowEnd(s.Data[a.Off : a.Off+a.Size])
+				a.Size = min(flowEnd(s.Data[a.Off:a.Off+a.Size]), g.markAfter(sec, a.Off, a.Off+a.Size)-a.Off)
 			}
 			g.Atoms = append(g.Atoms, a)
 			pos += a.Size

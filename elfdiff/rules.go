@@ -7,7 +7,9 @@ import "github.com/kdelta/kdelta/pkg/diag"
 // Linux; the zero value serves an ordinary ELF object.
 type Rules struct {
 	Version  string  // names the set of rules in results
-	Tables   []Table // several rows for one section are tried in order
+	Tables   []Table // several rows for one section: Sizes, Marks and sh_entsize choose, else the first that fits
+	Sizes    []EntrySize
+	Marks    string // section of records (s32 label, u32 type) that list where entries of tables start
 	LineArgs []LineArg
 	LineData []LineData
 	Ignore   []Ignored

@@ -142,7 +142,7 @@ func functionLines(a *patchArgs) []string {
 	return out
 }
 
-// structSizes puts the rows of the given sizes in front of the others of their table.
+// structSizes makes the sizes in kpatch's variables known to the rules.
 func structSizes(r *elfdiff.Rules, lookup func(string) (string, bool)) (*elfdiff.Rules, error) {
 	for _, v := range []struct{ name, section string }{
 		{"ALT_STRUCT_SIZE", ".altinstructions"}, {"BUG_STRUCT_SIZE", "__bug_table"}, {"EX_STRUCT_SIZE", "__ex_table"},
@@ -153,30 +153,12 @@ func structSizes(r *elfdiff.Rules, lookup func(string) (string, bool)) (*elfdiff
 			continue
 		}
 		n, err := strconv.ParseUint(s, 10, 12)
-		if err != nil || n == 0 {
+		if err == nil {
+			err = kernel.SetSizes(r, elfdiff.SizeCaller, map[string]int{v.section: int(n)})
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s=%s is not a size", v.name, s)
 		}
-		var front []elfdiff.Table
-		var like *elfdiff.Table
-		for i := range r.Tables {
-			t := &r.Tables[i]
-			if t.Section != v.section {
-				continue
-			}
-			if t.Entry == int(n) {
-				front = append(front, *t)
-			}
-			if slices.Max(t.Refs)+4 <= int(n) && like == nil {
-				like = t
-			}
-		}
-		if len(front) == 0 && like != nil {
-			// A size that no kernel that we know has had: the fields that lead somewhere are where they always were.
-			t := *like
-			t.Entry, t.Tail, t.SiteLen, t.Body, t.BodyLen, t.Line, t.Format, t.File = int(n), 0, elfdiff.NoField, elfdiff.NoField, elfdiff.NoField, elfdiff.NoField, elfdiff.NoField, elfdiff.NoField
-			front = append(front, t)
-		}
-		r.Tables = append(front, r.Tables...)
 	}
 	return r, nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
@@ -60,7 +61,7 @@ func runKlpDiff(e *env, c *command, args []string) int {
 }
 
 func klpDiff(e *env, objectName string, arg []string, debug bool) int {
-	a := &patchArgs{pairs: []pairArgs{{object: objectName, orig: arg[0], patched: arg[1]}}, out: arg[2], partial: true}
+	a := &patchArgs{pairs: []pairArgs{{object: objectName, orig: arg[0], patched: arg[1]}}, out: arg[2], partial: true, rules: kernel.Rules()}
 	a.symbols = []symbolFile{{arg[0], objectName}}
 	if vmlinux := filepath.Join(filepath.Dir(arg[0]), klp.Vmlinux); objectName == klp.Vmlinux {
 		if _, err := os.Stat(vmlinux); err == nil {

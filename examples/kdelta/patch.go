@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -29,7 +31,7 @@ const (
 
 var patchCommand = &command{
 	name:  "patch",
-	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
+	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--entry-size SECTION=N]... [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
 	short: "write a livepatch object with the functions that differ",
 	long: `
 Compares pairs of objects, decides about all of them together and writes one
@@ -52,6 +54,8 @@ nobody exports or defines is refused.
 
 --format klp is the intermediate form of the kernel's own build (6.19 and later),
 kpatch that of kpatch-build: link it with ld -r, then kdelta finalize.
+
+--entry-size says how long the entries of a kernel table are, where the objects do not tell.
 
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: not patchable; the diagnostics say why, and OUT is as it was. 3: nothing to
@@ -76,7 +80,7 @@ type patchArgs struct {
 	format  elfdiff.Format
 	partial bool
 	late    bool
-	rules   *elfdiff.Rules // nil: the kernel's
+	rules   *elfdiff.Rules
 
 	// What came of it.
 	compared []patch.Pair
@@ -115,6 +119,8 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	fs.StringVar(&a.out, "o", "", "write the patch object to `OUT`")
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.PatchSchema+" to standard output (kdelta schema --patch prints its schema)")
 	fs.BoolVar(&a.verbose, "v", false, "list every piece that the patch holds, and notes")
+	a.rules = kernel.Rules()
+	entrySize(fs, a.rules)
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
 	none := false
 	fs.Func("symbols", "what is known of the running kernel's symbols: `FILE|none` (repeatable)", func(s string) error {
@@ -183,18 +189,14 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 	if err := overwrites(a.out, a.inputs()...); err != nil {
 		return trouble(err, a.out)
 	}
-	rules := a.rules
-	if rules == nil {
-		rules = kernel.Rules()
-	}
-	r.Rules = rules.Version
+	r.Rules = a.rules.Version
 	pairs := make([]patch.Pair, len(a.pairs))
 	errs := make([][2]error, len(a.pairs))
 	var wg sync.WaitGroup
 	for i, p := range a.pairs {
 		pairs[i].Object = p.object
-		wg.Go(func() { pairs[i].Orig, errs[i][0] = load(ctx, p.orig, rules) })
-		wg.Go(func() { pairs[i].Patched, errs[i][1] = load(ctx, p.patched, rules) })
+		wg.Go(func() { pairs[i].Orig, errs[i][0] = load(ctx, p.orig, a.rules) })
+		wg.Go(func() { pairs[i].Patched, errs[i][1] = load(ctx, p.patched, a.rules) })
 	}
 	wg.Wait()
 	for i, p := range a.pairs {
@@ -256,6 +258,18 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 	}
 	r.Contents, r.Output = plan.Contents(), report.Input{Name: a.out, Size: len(data)}
 	return patchWritten
+}
+
+// entrySize makes the repeatable flag --entry-size, which adds to rules.
+func entrySize(fs *flag.FlagSet, rules *elfdiff.Rules) {
+	fs.Func("entry-size", "how many bytes an entry of a kernel table has: `SECTION=N` (repeatable)", func(s string) error {
+		section, num, _ := strings.Cut(s, "=")
+		n, err := strconv.ParseUint(num, 10, 16)
+		if err != nil || section == "" {
+			return errors.New("want SECTION=N, such as __bug_table=12")
+		}
+		return kernel.SetSizes(rules, elfdiff.SizeCaller, map[string]int{section: int(n)})
+	})
 }
 
 // codeOutput is the code of an output file that cannot be written.

@@ -239,3 +239,24 @@ func TestPatchDeterminism(t *testing.T) {
 		first = data
 	}
 }
+
+// The caller's word on the size of entries comes first, and is checked against the object.
+func TestEntrySizeFlag(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.o")
+	pair := sides("bug-flags/gcc")
+	for _, c := range []struct {
+		size string
+		code int
+		err  string
+	}{
+		{"__bug_table=12", -1, ""},
+		{"__bug_table=16", -1, "table-size"},
+		{"__bug_table", patchTrouble, "want SECTION=N"},
+		{"nothing=8", patchTrouble, "no row for nothing"},
+	} {
+		r := do(patchArgsOf(out, append([]string{"--entry-size", c.size}, pair...)...)...)
+		if c.code >= 0 && r.code != c.code || !strings.Contains(r.errOut, c.err) || c.err == "" && strings.Contains(r.errOut, "table-size") {
+			t.Errorf("%s: %+v", c.size, r)
+		}
+	}
+}

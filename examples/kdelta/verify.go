@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
@@ -28,7 +30,7 @@ const verifySchema = "kdelta.verify/v1"
 
 var verifyCommand = &command{
 	name:  "verify",
-	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--json] [-v]",
+	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--entry-size SECTION=N]... [--json] [-v]",
 	short: "prove a finished livepatch object",
 	long: `
 Reads a livepatch object or module back from its bytes and says what can be
@@ -56,6 +58,7 @@ type verifyArgs struct {
 	symvers  []string
 	json     bool
 	verbose  bool
+	rules    *elfdiff.Rules
 	findings []diag.Diagnostic
 }
 
@@ -64,6 +67,8 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.BoolVar(&a.json, "json", false, "write the document "+verifySchema+" to standard output")
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
+	a.rules = kernel.Rules()
+	entrySize(fs, a.rules)
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
 	fs.Func("object", "the kernel object that what comes after it belongs to: `vmlinux|NAME`", func(s string) error {
 		if s = klp.ModuleName(s); s == "" || half {
@@ -176,7 +181,7 @@ func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
 			return nil, err
 		}
 	}
-	opts := verify.Options{Symbols: map[string]verify.Symbols{}}
+	opts := verify.Options{Symbols: map[string]verify.Symbols{}, Rules: a.rules}
 	set, ds := k.set(objects, originals)
 	a.findings = append(a.findings, ds...)
 	if len(k.symvers) > 0 {

@@ -28,6 +28,7 @@ const (
 	ColdParent         Code = "cold-parent"
 	OverlappingSymbols Code = "overlapping-symbols"
 	TableShape         Code = "table-shape"
+	TableSize          Code = "table-size"
 	Undecodable        Code = "undecodable"
 	AmbiguousTarget    Code = "ambiguous-target"
 	AmbiguousMatch     Code = "ambiguous-match"
@@ -149,6 +150,8 @@ var catalogue = []Entry{
 		"Such code can be compared, but not replaced by a livepatch."},
 	{TableShape, SevWarning, "A table's size or relocations do not fit the entry size that its row gives; it is compared as one piece.",
 		"Give the entry size of this kernel (rules, BTF or DWARF)."},
+	{TableSize, SevWarning, "Sources disagree about the size of a table's entries, or one gives a size that the section cannot have. The caller comes before the object's annotations, the kernel's types, sh_entsize.",
+		"Give the sizes of the kernel that the object was built for (--entry-size, or its BTF)."},
 	{Undecodable, SevWarning, "Code that does not decode cleanly to its end (data between instructions?); it is compared as bytes and references.",
 		"Nothing, unless the function is to be patched: then its references inside the section cannot be rewritten."},
 	{AmbiguousTarget, SevError, "A reference lies between two pieces (the end of one, the start of the next) and both readings lead to different results.",

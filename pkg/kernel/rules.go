@@ -4,6 +4,10 @@
 package kernel
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
 )
@@ -16,6 +20,7 @@ func Rules() *elfdiff.Rules {
 	return &elfdiff.Rules{
 		Version:  "linux-x86-64/1",
 		Tables:   tables(),
+		Marks:    ".discard.annotate_data", // ANNOTATE_DATA_SPECIAL of 6.19 and later
 		LineArgs: lineArgs(),
 		LineData: lineData(),
 		Ignore:   ignored(),
@@ -29,6 +34,44 @@ func Rules() *elfdiff.Rules {
 		Register: register(),
 	}
 }
+
+// SetSizes adds what is known of the sizes of tables' entries, by section: of
+// elfdiff.SizeCaller or elfdiff.SizeTypes. A table whose size no row has gets one
+// in which the fields that lead somewhere are where they were in the row before it.
+func SetSizes(r *elfdiff.Rules, source elfdiff.SizeSource, sizes map[string]int) error {
+	for _, section := range slices.Sorted(maps.Keys(sizes)) {
+		n := sizes[section]
+		if n <= 0 || n > maxEntry {
+			return fmt.Errorf("%d bytes for an entry of %s", n, section)
+		}
+		var like *elfdiff.Table
+		known, there := false, false
+		for i := range r.Tables {
+			if t := &r.Tables[i]; t.Section == section {
+				known, there = known || t.Entry == n, true
+				if slices.Max(t.Refs)+4 <= n && like == nil {
+					like = t
+				}
+			}
+		}
+		switch {
+		case !there:
+			return fmt.Errorf("no row for %s, whose entries are said to have %d bytes", section, n)
+		case known:
+		case like == nil:
+			return fmt.Errorf("entries of %s cannot have %d bytes: no row's references fit", section, n)
+		default:
+			t := *like
+			t.Entry, t.Tail, t.SiteLen, t.Body, t.BodyLen, t.Line, t.Format, t.File = n, 0, none, none, none, none, none, none
+			r.Tables = append(r.Tables, t)
+		}
+		r.Sizes = append(r.Sizes, elfdiff.EntrySize{Section: section, Entry: n, Source: source})
+	}
+	return nil
+}
+
+// maxEntry bounds the sizes that SetSizes takes.
+const maxEntry = 4096
 
 // What becomes of a table's entries: in upstream's intermediate, kpatch's, a module.
 var (

@@ -68,6 +68,7 @@ type view struct {
 	aliases map[site][]string
 	sorted  map[string][]site
 	names   []string
+	marked  map[object.SecID]int // starts of table entries that the object lists
 }
 
 func newView(f *object.File, rules *elfdiff.Rules) *view {
@@ -375,21 +376,62 @@ func (v *view) row(sec object.SecID) (row *elfdiff.Table, known bool) {
 	if s.Type == elf.SHT_RELA || s.Size == 0 {
 		return nil, false
 	}
-	for i := range v.rules.Tables {
-		t := &v.rules.Tables[i]
-		if !matches(t.Section, s.Name) {
-			continue
-		}
-		known = true
-		if v.fits(sec, t) {
-			row = t
-			break
+	// A size that somebody knows comes before the order of the rows.
+	for _, n := range append(v.sizes(sec), 0) {
+		for i := range v.rules.Tables {
+			t := &v.rules.Tables[i]
+			if !matches(t.Section, s.Name) {
+				continue
+			}
+			known = true
+			if row == nil && (n == 0 || t.Entry == n) && v.fits(sec, t) {
+				row = t
+			}
 		}
 	}
 	if known {
 		v.tables[sec] = row
 	}
 	return row, known
+}
+
+// sizes lists what is known of the entries of a table, strongest first: what the caller says, the starts that the
+// object lists, the kernel's types, sh_entsize.
+func (v *view) sizes(sec object.SecID) []int {
+	s := &v.f.Sections[sec]
+	caller, types := 0, 0
+	for _, z := range v.rules.Sizes {
+		switch {
+		case !matches(z.Section, s.Name):
+		case z.Source == elfdiff.SizeCaller && caller == 0:
+			caller = z.Entry
+		case z.Source == elfdiff.SizeTypes && types == 0:
+			types = z.Entry
+		}
+	}
+	marked := 0
+	if n := v.marks()[sec]; n > 0 && s.Size%uint64(n) == 0 {
+		marked = int(s.Size) / n
+	}
+	return slices.DeleteFunc([]int{caller, marked, types, int(min(s.Entsize, s.Size))}, func(n int) bool { return n < 2 })
+}
+
+// marks counts the starts of entries that the object lists, by section.
+func (v *view) marks() map[object.SecID]int {
+	if v.marked == nil {
+		v.marked = map[object.SecID]int{}
+		for i := range v.f.Sections {
+			if v.rules.Marks == "" || v.f.Sections[i].Name != v.rules.Marks {
+				continue
+			}
+			for _, r := range v.relocs(object.SecID(i)) {
+				if r.sym != 0 && v.f.Symbols[r.sym].Sec != 0 {
+					v.marked[v.f.Symbols[r.sym].Sec]++
+				}
+			}
+		}
+	}
+	return v.marked
 }
 
 func (v *view) fits(sec object.SecID, t *elfdiff.Table) bool {
