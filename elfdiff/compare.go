@@ -66,7 +66,7 @@ type comparer struct {
 }
 
 func newComparer(c *correlation, opts *Options) *comparer {
-	return &comparer{c: c, a: c.a, b: c.b, opts: opts, nodes: make([]node, 0, len(c.a.Atoms)), index: make(map[uint64]nodeID, len(c.a.Atoms)), deps: make([]dep, 1)}
+	return &comparer{c: c, a: c.a, b: c.b, opts: opts, deps: make([]dep, 1)}
 }
 
 // node gives the node of a pair, made and queued when it is new.
@@ -101,8 +101,15 @@ func (k *comparer) fail(n nodeID, cause Cause) {
 
 // run compares all pairs of the correlation, and what they lead to.
 func (k *comparer) run(ctx context.Context) error {
-	for x := 1; x < len(k.c.ab); x++ {
-		if y := k.c.ab[x]; y != 0 && !k.c.proved[x] {
+	open := 0
+	for x, y := range k.c.ab {
+		if y != 0 && !k.c.proved[x] {
+			open++
+		}
+	}
+	k.nodes, k.index = make([]node, 0, open+open/4), make(map[uint64]nodeID, open)
+	for x, y := range k.c.ab {
+		if y != 0 && !k.c.proved[x] {
 			k.node(AtomID(x), y)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"debug/elf"
 	"encoding/binary"
+	"iter"
 	"math/bits"
 	"slices"
 
@@ -58,7 +59,8 @@ type correlation struct {
 	files          []uint32       // by FILE scope of a: that of b; 0 none
 	symAB          []object.SymID // by SymID of a: the symbol of b that stands for the same thing, for symbols without an atom
 	usersA, usersB *userIndex     // references from what is not proved; made when needed
-	proved         []bool         // by AtomID of a: the pair is proved equal already, with its whole section
+	proved         []bool         // by AtomID of a: the pair is proved equal already
+	doneA, doneB   []bool         // by SecID: all of the section's atoms are
 	diags          []diag.Diagnostic
 }
 
@@ -245,6 +247,23 @@ func (c *correlation) sameBlocks(xs, ys []uint32) bool {
 	return true
 }
 
+// openAtoms yields the atoms of all sections but those in done.
+func (g *Graph) openAtoms(done []bool) iter.Seq[AtomID] {
+	return func(yield func(AtomID) bool) {
+		for sec := range done {
+			if done[sec] {
+				continue
+			}
+			lo, hi := g.atomsOf(object.SecID(sec))
+			for a := lo; a < hi; a++ {
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // bodyHash hashes the bytes of an atom, never to 0.
 func bodyHash(g *Graph, a AtomID) uint64 {
 	var h hasher
@@ -296,18 +315,35 @@ func (c *correlation) pin(pins []Pin) {
 // numbered says that a name holds something that compilers give out anew in every build.
 const numbered = symbols.Numbered | symbols.Hashed | symbols.Content
 
+// named reports whether a symbol has a name of its own to be found by.
+func named(s *object.Symbol) bool {
+	return s.Name != "" && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE
+}
+
 // scopeTable finds symbols by scope and exact name. Open addressing over
 // indices: no key is stored, names are compared where they are.
 type scopeTable struct {
 	f     *object.File
-	scope func(object.SymID) uint32
-	slots []object.SymID
+	scope []uint32 // by SymID: FILE scope, or globalScope
+	slots []scopeSlot
 	twice []bool // by SymID: another symbol has the same scope and name
 }
 
-// named reports whether a symbol has a name of its own to be found by.
-func named(s *object.Symbol) bool {
-	return s.Name != "" && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE
+type scopeSlot struct {
+	hash uint32
+	sym  object.SymID // 0: free
+}
+
+// scopesOf gives the scope of every symbol: that of its FILE symbol, or globalScope.
+func scopesOf(g *Graph) []uint32 {
+	out := make([]uint32, len(g.File.Symbols))
+	for i := range out {
+		out[i] = globalScope
+		if g.File.Symbols[i].Bind() == elf.STB_LOCAL {
+			out[i] = g.symFile[i]
+		}
+	}
+	return out
 }
 
 func newScopeTable(g *Graph) *scopeTable {
@@ -316,19 +352,14 @@ func newScopeTable(g *Graph) *scopeTable {
 	for n < 2*len(f.Symbols) {
 		n *= 2
 	}
-	t := &scopeTable{f: f, slots: make([]object.SymID, n), twice: make([]bool, len(f.Symbols)), scope: func(id object.SymID) uint32 {
-		if f.Symbols[id].Bind() != elf.STB_LOCAL {
-			return globalScope
-		}
-		return g.symFile[id]
-	}}
+	t := &scopeTable{f: f, slots: make([]scopeSlot, n), twice: make([]bool, len(f.Symbols)), scope: scopesOf(g)}
 	for i := 1; i < len(f.Symbols); i++ {
 		if s := &f.Symbols[i]; named(s) {
-			at := t.find(t.scope(object.SymID(i)), s.Name)
-			if first := t.slots[at]; first != 0 {
-				t.twice[first] = true
+			at, hash := t.find(t.scope[i], s.Name)
+			if first := t.slots[at].sym; first != 0 {
+				t.twice[first], t.twice[i] = true, true
 			} else {
-				t.slots[at] = object.SymID(i)
+				t.slots[at] = scopeSlot{hash, object.SymID(i)}
 			}
 		}
 	}
@@ -336,16 +367,17 @@ func newScopeTable(g *Graph) *scopeTable {
 }
 
 // find gives the slot that holds the symbol, or where it would be.
-func (t *scopeTable) find(scope uint32, name string) int {
+func (t *scopeTable) find(scope uint32, name string) (int, uint32) {
 	var h hasher
 	h.u64(uint64(scope))
 	h.string(name)
+	hash := uint32(h >> 32)
 	mask := len(t.slots) - 1
 	i := int(uint64(h)>>7) & mask
 	for {
-		id := t.slots[i]
-		if id == 0 || t.f.Symbols[id].Name == name && t.scope(id) == scope {
-			return i
+		s := t.slots[i]
+		if s.sym == 0 || s.hash == hash && t.f.Symbols[s.sym].Name == name && t.scope[s.sym] == scope {
+			return i, hash
 		}
 		i = (i + 1) & mask
 	}
@@ -369,7 +401,12 @@ func (c *correlation) exact() {
 				continue // a source file that the patched object does not have
 			}
 		}
-		found := table.slots[table.find(scope, s.Name)]
+		// Two builds mostly have their symbols in the same order.
+		found := object.SymID(i)
+		if i >= len(sb) || table.scope[i] != scope || sb[i].Name != s.Name || !named(&sb[i]) {
+			at, _ := table.find(scope, s.Name)
+			found = table.slots[at].sym
+		}
 		if found == 0 || table.twice[found] {
 			continue
 		}
@@ -388,27 +425,30 @@ func (c *correlation) exact() {
 // byName pairs what symbols of one exact name stand for.
 func (c *correlation) byName() {
 	sa, sb := c.a.File.Symbols, c.b.File.Symbols
+	var open []object.SymID
+	for i, j := range c.symAB {
+		if x := c.a.symAtom[i]; j != 0 && x != 0 && c.ab[x] == 0 && c.b.symAtom[j] != 0 {
+			open = append(open, object.SymID(i))
+		}
+	}
 	// Names that stand for their atoms first, then other names of the same things: whatever the order of the
 	// symbol table, the name that stands for both decides when aliases were torn apart.
-	for i := range 2 * len(c.symAB) {
-		first := i < len(c.symAB)
-		i %= len(c.symAB)
-		j := c.symAB[i]
-		if j == 0 {
-			continue
+	for round := range 2 {
+		for _, i := range open {
+			j := c.symAB[i]
+			x, y := c.a.symAtom[i], c.b.symAtom[j]
+			if c.ab[x] != 0 || round == 0 && (c.a.Atoms[x].Sym != i || c.b.Atoms[y].Sym != j) {
+				continue
+			}
+			// The symbol must stand at the start of both: a label inside something else names no atom.
+			if sa[i].Value != c.a.Atoms[x].Off || sb[j].Value != c.b.Atoms[y].Off {
+				continue
+			}
+			if symbols.Parse(sa[i].Name).Flags.Any(numbered) {
+				continue
+			}
+			c.pair(x, y, ConfName)
 		}
-		x, y := c.a.symAtom[i], c.b.symAtom[j]
-		if x == 0 || y == 0 || c.ab[x] != 0 || first && (c.a.Atoms[x].Sym != object.SymID(i) || c.b.Atoms[y].Sym != j) {
-			continue
-		}
-		// The symbol must stand at the start of both: a label inside something else names no atom.
-		if sa[i].Value != c.a.Atoms[x].Off || sb[j].Value != c.b.Atoms[y].Off {
-			continue
-		}
-		if symbols.Parse(sa[i].Name).Flags.Any(numbered) {
-			continue
-		}
-		c.pair(x, y, ConfName)
 	}
 }
 
@@ -466,12 +506,12 @@ func (c *correlation) families() {
 				f.xs = append(f.xs, id)
 			}
 		}
-		for i := 1; i < len(c.a.Atoms); i++ {
+		for i := range c.a.openAtoms(c.doneA) {
 			if c.ab[i] == 0 {
-				add(c.a, AtomID(i), c.a.symFile[c.a.Atoms[i].Sym], false)
+				add(c.a, i, c.a.symFile[c.a.Atoms[i].Sym], false)
 			}
 		}
-		for i := 1; i < len(c.b.Atoms); i++ {
+		for i := range c.b.openAtoms(c.doneB) {
 			if c.ba[i] == 0 {
 				scope := c.b.symFile[c.b.Atoms[i].Sym]
 				if scope != 0 && back[scope] == 0 {
@@ -479,7 +519,7 @@ func (c *correlation) families() {
 				} else {
 					scope = back[scope]
 				}
-				add(c.b, AtomID(i), scope, true)
+				add(c.b, i, scope, true)
 			}
 		}
 		c.refine(groups, order, scopeless)
@@ -544,7 +584,7 @@ func (c *correlation) indexOpen() {
 			skip[y] = true
 		}
 	}
-	ua, ub := c.a.indexUsers(c.proved), c.b.indexUsers(skip)
+	ua, ub := c.a.indexUsers(c.proved, c.doneA), c.b.indexUsers(skip, c.doneB)
 	c.usersA, c.usersB = &ua, &ub
 }
 
@@ -992,7 +1032,7 @@ func (c *correlation) anonymous() {
 	}
 	var sb map[string]object.SecID
 	for i := range c.a.File.Sections {
-		if !c.a.hasGaps(object.SecID(i)) {
+		if c.doneA[i] || !c.a.hasGaps(object.SecID(i)) {
 			continue
 		}
 		if sb == nil {

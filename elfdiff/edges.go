@@ -236,7 +236,7 @@ type user struct {
 // users gives the references to an atom. The index over all references of
 // compared sections is made once, when somebody asks first.
 func (g *Graph) users(a AtomID) []user {
-	g.reverse.once.Do(func() { g.reverse.all = g.indexUsers(nil) })
+	g.reverse.once.Do(func() { g.reverse.all = g.indexUsers(nil, nil) })
 	return g.reverse.all.of(a)
 }
 
@@ -302,15 +302,15 @@ type userIndex struct {
 
 func (x *userIndex) of(a AtomID) []user { return x.list[x.start[a]:x.start[a+1]] }
 
-// indexUsers makes the index over the references of all atoms but those to skip.
-func (g *Graph) indexUsers(skip []bool) userIndex {
+// indexUsers makes the index over the references of all atoms but those to skip; done are sections that consist of such.
+func (g *Graph) indexUsers(skip, done []bool) userIndex {
 	start := make([]uint32, len(g.Atoms)+2)
 	type ref struct {
 		to AtomID
 		user
 	}
 	var refs []ref
-	g.eachReference(skip, func(from AtomID, e *Edge, t Target) {
+	g.eachReference(skip, done, func(from AtomID, e *Edge, t Target) {
 		refs = append(refs, ref{t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
 		start[t.Atom+2]++
 	})
@@ -328,10 +328,13 @@ func (g *Graph) indexUsers(skip []bool) userIndex {
 // eachReference calls f for every relocation of compared sections that leads to
 // an atom. Code is decoded where a PC-relative reference is to a position in a
 // section of several atoms: there the distance to the end of the instruction decides.
-func (g *Graph) eachReference(skip []bool, f func(from AtomID, e *Edge, t Target)) {
+func (g *Graph) eachReference(skip, done []bool, f func(from AtomID, e *Edge, t Target)) {
 	file := g.File
 	var buf []Edge
-	for a := 1; a < len(g.Atoms); a++ {
+	if done == nil {
+		done = make([]bool, len(file.Sections))
+	}
+	for a := range g.openAtoms(done) {
 		at := &g.Atoms[a]
 		if at.Kind == AtomExcluded || at.Kind == AtomPad || skip != nil && skip[a] {
 			continue
@@ -351,10 +354,10 @@ func (g *Graph) eachReference(skip []bool, f func(from AtomID, e *Edge, t Target
 			}
 		}
 		if exact {
-			buf, _ = g.Edges(AtomID(a), buf[:0])
+			buf, _ = g.Edges(a, buf[:0])
 			for i := range buf {
 				if t := g.Resolve(&buf[i]); t.Atom != 0 && buf[i].Kind == EdgeReloc {
-					f(AtomID(a), &buf[i], t)
+					f(a, &buf[i], t)
 				}
 			}
 			continue
@@ -366,7 +369,7 @@ func (g *Graph) eachReference(skip []bool, f func(from AtomID, e *Edge, t Target
 			}
 			e := g.relocEdge(&r, r.Off+4, true)
 			if t := g.Resolve(&e); t.Atom != 0 {
-				f(AtomID(a), &e, t)
+				f(a, &e, t)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package elfdiff
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"slices"
 
 	"github.com/kdelta/kdelta/pkg/object"
@@ -34,20 +35,35 @@ import (
 // section stands: equal displacements between equal layouts. Once something in a
 // section of several pieces of code falls, the others are decoded, and depend on
 // what they lead into the middle of.
+//
+// Nearly everything stands. So the first pass over the sections only looks whether
+// an atom contradicts the hypothesis; who depends on an atom is found when one in
+// the same section falls.
 type settling struct {
 	c      *correlation
 	a, b   *Graph
 	pair   []object.SecID // by SecID of a: the section of b that corresponds
 	back   []object.SecID // by SecID of b
 	layout []bool         // by SecID of a: it and its pair are cut alike
+	to     []object.SymID // by SymID of a: the only symbol of b that means the same in any relocation; 0: sameTarget has to look
 	fallen []bool         // by AtomID of a
 	flags  [2][]uint8     // by SymID: what the name is, see nameFlags
-	state  [2][]bool      // by AtomID: numbered things that have an identity
+	state  [2][]uint8     // by AtomID: see stateful
 	deps   []atomDep
 	byTo   []int32 // by AtomID of a: 1 + index of the first dependency on it
 	work   []AtomID
 	opened []bool // by SecID of a: its code was decoded for resolved operands
 	edges  []Edge
+
+	inbound []inbound // relocations of compared sections of a, by the section that they lead to; made when something falls
+	into    []uint32  // by SecID of a: range in inbound
+	linked  []bool    // by SecID of a: its range of inbound has become dependencies
+}
+
+// inbound is a relocation that leads to a section.
+type inbound struct {
+	from AtomID // that holds it
+	rel  uint32 // its place among the relocations of its section, by offset
 }
 
 type atomDep struct {
@@ -77,6 +93,22 @@ func (s *settling) nameFlags(side int, id object.SymID) uint8 {
 	return *f
 }
 
+// stateful reports whether an atom is a numbered thing that has an identity.
+func (s *settling) stateful(side int, a AtomID) bool {
+	const no, yes = 1, 2
+	f := &s.state[side][a]
+	if *f == 0 {
+		*f = no
+		for _, l := range s.side(side).labelsAt(a) {
+			if s.nameFlags(side, l)&nameState != 0 {
+				*f = yes
+				break
+			}
+		}
+	}
+	return *f == yes
+}
+
 func (s *settling) side(n int) *Graph {
 	if n == 0 {
 		return s.a
@@ -88,16 +120,11 @@ func (s *settling) side(n int) *Graph {
 func (c *correlation) settle() {
 	na, nb := len(c.a.File.Sections), len(c.b.File.Sections)
 	s := &settling{c: c, a: c.a, b: c.b, pair: make([]object.SecID, na), back: make([]object.SecID, nb), layout: make([]bool, na), opened: make([]bool, na),
-		fallen: make([]bool, len(c.a.Atoms)), byTo: make([]int32, len(c.a.Atoms))}
+		fallen: make([]bool, len(c.a.Atoms))}
 	for i := range s.flags {
 		g := s.side(i)
 		s.flags[i] = make([]uint8, max(1, len(g.File.Symbols)))
-		s.state[i] = make([]bool, len(g.Atoms))
-		for _, l := range g.labels {
-			if s.nameFlags(i, l)&nameState != 0 {
-				s.state[i][g.symAtom[l]] = true
-			}
-		}
+		s.state[i] = make([]uint8, len(g.Atoms))
 	}
 	s.pairSections()
 	for sec := 1; sec < na; sec++ {
@@ -105,6 +132,7 @@ func (c *correlation) settle() {
 			s.layout[sec] = s.pair[sec] != 0 && s.sameLayout(id, s.pair[sec])
 		}
 	}
+	s.meanings()
 	for sec := 1; sec < na; sec++ {
 		if id := object.SecID(sec); c.a.compared(id) {
 			s.section(id)
@@ -121,6 +149,7 @@ func (c *correlation) settle() {
 	for len(s.work) > 0 {
 		x := s.work[len(s.work)-1]
 		s.work = s.work[:len(s.work)-1]
+		s.link(s.a.Atoms[x].Sec)
 		for d := s.byTo[x]; d != 0; d = s.deps[d-1].next {
 			s.fall(s.deps[d-1].from)
 		}
@@ -134,14 +163,17 @@ func (c *correlation) settle() {
 		}
 	}
 	c.proved = make([]bool, len(s.a.Atoms))
+	c.doneA, c.doneB = make([]bool, na), make([]bool, nb)
 	for sec := range s.layout {
 		if !s.layout[sec] {
 			continue
 		}
 		lo, hi := s.a.atomsOf(object.SecID(sec))
+		done := true
 		for x := lo; x < hi; x++ {
-			y := s.other(x)
+			y := s.b.first[s.pair[sec]] + (x - lo)
 			if s.fallen[x] || c.ab[x] != 0 && c.ab[x] != y || c.ba[y] != 0 && c.ba[y] != x {
+				done = false
 				continue // or the caller pinned otherwise
 			}
 			c.ab[x], c.ba[y], c.proved[x] = y, x, true
@@ -149,6 +181,7 @@ func (c *correlation) settle() {
 				c.conf[x] = ConfName
 			}
 		}
+		c.doneA[sec], c.doneB[s.pair[sec]] = done, done
 	}
 }
 
@@ -189,54 +222,106 @@ func (s *settling) depend(from, on AtomID) {
 // symbols do; sections without such symbols by name, where that is unique.
 func (s *settling) pairSections() {
 	fa, fb := s.a.File, s.b.File
-	var byName map[string]object.SecID
+	var nameless []object.SecID
+	t := make([]object.SecID, len(s.pair))
 	for sec := 1; sec < len(fa.Sections); sec++ {
 		id := object.SecID(sec)
 		if !s.a.compared(id) {
 			continue
 		}
-		t := object.SecID(0)
 		for _, l := range s.a.labels[s.a.labelLo[sec]:s.a.labelLo[sec+1]] {
 			if m := s.c.symAB[l]; m != 0 && fa.Symbols[l].Type() != elf.STT_NOTYPE {
-				t = fb.Symbols[m].Sec
+				t[sec] = fb.Symbols[m].Sec
 				break
 			}
 		}
-		if t == 0 {
-			if byName == nil {
-				byName = s.byName()
-			}
-			t = byName[fa.Sections[sec].Name]
+		if t[sec] == 0 {
+			nameless = append(nameless, id)
 		}
-		if t != 0 && s.back[t] == 0 && s.b.compared(t) {
-			s.pair[sec], s.back[t] = t, id
+	}
+	s.byName(nameless, t)
+	for sec := 1; sec < len(t); sec++ {
+		if t := t[sec]; t != 0 && s.back[t] == 0 && s.b.compared(t) {
+			s.pair[sec], s.back[t] = t, object.SecID(sec)
 		}
 	}
 }
 
-// byName gives the sections of b whose names are unique on both sides.
-func (s *settling) byName() map[string]object.SecID {
-	m := make(map[string]object.SecID, len(s.back))
-	for sec := 1; sec < len(s.back); sec++ {
-		if id := object.SecID(sec); s.b.compared(id) {
-			n := s.b.File.Sections[sec].Name
-			if _, ok := m[n]; ok {
-				id = 0
-			}
-			m[n] = id
+// byName sets in t the sections of b that have the same names as the listed ones of a, where these are unique on both sides.
+func (s *settling) byName(list []object.SecID, t []object.SecID) {
+	if len(list) == 0 {
+		return
+	}
+	type found struct {
+		sec    object.SecID // of b
+		na, nb bool         // seen
+		twice  bool
+	}
+	all := make([]found, 0, len(list))
+	at := make(map[string]int32, len(list))
+	for _, id := range list {
+		if n := s.a.File.Sections[id].Name; at[n] == 0 {
+			all = append(all, found{})
+			at[n] = int32(len(all))
 		}
 	}
-	seen := make(map[string]bool, len(s.pair))
 	for sec := 1; sec < len(s.pair); sec++ {
 		if s.a.compared(object.SecID(sec)) {
-			n := s.a.File.Sections[sec].Name
-			if seen[n] {
-				m[n] = 0
+			if i := at[s.a.File.Sections[sec].Name]; i != 0 {
+				f := &all[i-1]
+				f.twice = f.twice || f.na
+				f.na = true
 			}
-			seen[n] = true
 		}
 	}
-	return m
+	for sec := 1; sec < len(s.back); sec++ {
+		if s.b.compared(object.SecID(sec)) {
+			if i := at[s.b.File.Sections[sec].Name]; i != 0 {
+				f := &all[i-1]
+				f.twice = f.twice || f.nb
+				f.sec, f.nb = object.SecID(sec), true
+			}
+		}
+	}
+	for _, id := range list {
+		if f := &all[at[s.a.File.Sections[id].Name]-1]; !f.twice {
+			t[id] = f.sec
+		}
+	}
+}
+
+// meanings fills s.to: symbols that sameTarget finds to mean the same whatever the relocation.
+func (s *settling) meanings() {
+	fa, fb := s.a.File, s.b.File
+	s.to = make([]object.SymID, max(1, len(fa.Symbols)))
+	sectionSym := make([]object.SymID, len(fb.Sections))
+	for j := range fb.Symbols {
+		if y := &fb.Symbols[j]; y.Type() == elf.STT_SECTION {
+			sectionSym[y.Sec] = object.SymID(j)
+		}
+	}
+	for i := 1; i < len(fa.Symbols); i++ {
+		x := &fa.Symbols[i]
+		stands := s.layout[x.Sec]
+		m := s.c.symAB[i]
+		if x.Type() == elf.STT_SECTION {
+			if m = sectionSym[s.pair[x.Sec]]; m != 0 && stands && x.Value == fb.Symbols[m].Value {
+				s.to[i] = m
+			}
+			continue
+		}
+		if m == 0 {
+			continue
+		}
+		switch y := &fb.Symbols[m]; {
+		case x.Sec == 0:
+			if y.Sec == 0 && x.Shndx == y.Shndx && (x.Shndx != elf.SHN_ABS || x.Value == y.Value) {
+				s.to[i] = m
+			}
+		case stands && y.Sec == s.pair[x.Sec] && x.Value == y.Value && s.a.symAtom[i] != 0 && s.b.symAtom[m] != 0:
+			s.to[i] = m
+		}
+	}
 }
 
 // sameLayout reports whether two sections are of one kind and cut alike.
@@ -273,7 +358,7 @@ func (s *settling) section(id object.SecID) {
 	equal := bytes.Equal(s.a.File.Sections[id].Data, s.b.File.Sections[t].Data)
 	labels := s.sameLabels(s.a.labels[s.a.labelLo[id]:s.a.labelLo[id+1]], s.b.labels[s.b.labelLo[t]:s.b.labelLo[t+1]], t)
 	rx, ry := s.a.File.RelocsOf(id), s.b.File.RelocsOf(t)
-	if equal && labels && rx.Len() == 0 && ry.Len() == 0 && lo+1 != hi {
+	if equal && labels && s.sameRelocs(rx, ry) {
 		for x := lo; x < hi; x++ {
 			if s.a.Atoms[x].Flag != s.b.Atoms[s.other(x)].Flag {
 				s.fall(x)
@@ -296,13 +381,33 @@ func (s *settling) section(id object.SecID) {
 			(labels || s.sameLabels(s.a.labelsAt(x), s.b.labelsAt(y), t))
 		for k := 0; ok && k < ei-i; k++ {
 			p, q := rx.At(i+k), ry.At(j+k)
-			ok = p.Off == q.Off && p.Type == q.Type && p.Addend == q.Addend && s.sameTarget(x, ax, &p, &q)
+			ok = p.Off == q.Off && p.Type == q.Type && p.Addend == q.Addend && s.sameTarget(&p, &q)
 		}
 		if !ok {
 			s.fall(x)
 		}
 		i, j = ei, ej
 	}
+}
+
+// sameRelocs reports whether two sections have the same relocations, each against
+// symbols that mean the same in any relocation. False says nothing.
+func (s *settling) sameRelocs(rx, ry object.Relocs) bool {
+	p, q := rx.Raw(), ry.Raw()
+	if len(p) != len(q) || !(rx.Sorted() && ry.Sorted()) && !bytes.Equal(p, q) {
+		return false
+	}
+	for len(p) >= object.RelaSize && len(q) >= object.RelaSize {
+		ip, iq := binary.LittleEndian.Uint64(p[8:]), binary.LittleEndian.Uint64(q[8:])
+		if uint32(ip) != uint32(iq) || binary.LittleEndian.Uint64(p) != binary.LittleEndian.Uint64(q) || binary.LittleEndian.Uint64(p[16:]) != binary.LittleEndian.Uint64(q[16:]) {
+			return false
+		}
+		if t := s.to[ip>>32]; t == 0 || t != object.SymID(iq>>32) {
+			return false
+		}
+		p, q = p[object.RelaSize:], q[object.RelaSize:]
+	}
+	return true
 }
 
 // sameLabels reports whether two lists of symbols, those of section t of b and of
@@ -314,7 +419,7 @@ func (s *settling) sameLabels(lx, ly []object.SymID, t object.SecID) bool {
 	for i, l := range lx {
 		x := &s.a.File.Symbols[l]
 		if m := s.c.symAB[l]; m != 0 {
-			if y := &s.b.File.Symbols[m]; y.Sec != t || !sameLabel(x, y) {
+			if y := &s.b.File.Symbols[m]; y.Sec != t || x.Value != y.Value || x.Size != y.Size || x.Info != y.Info {
 				return false
 			}
 			continue
@@ -335,15 +440,15 @@ func sameLabel(x, y *object.Symbol) bool {
 	return x.Value == y.Value && x.Size == y.Size && x.Info == y.Info && x.Name == y.Name
 }
 
-// sameTarget compares the symbols of two relocations of atom x that are otherwise
-// equal, and notes what has to stand for them to mean the same.
-func (s *settling) sameTarget(from AtomID, src *Atom, p, q *object.Reloc) bool {
+// sameTarget compares the symbols of two relocations that are otherwise equal. What
+// has to stand for them to mean the same is noted by link.
+func (s *settling) sameTarget(p, q *object.Reloc) bool {
 	if p.Type == elf.R_X86_64_NONE {
 		return true
 	}
 	x, y := &s.a.File.Symbols[p.Sym], &s.b.File.Symbols[q.Sym]
 	if x.Type() == elf.STT_SECTION {
-		return y.Type() == elf.STT_SECTION && x.Sec != 0 && y.Sec != 0 && x.Value == y.Value && s.position(from, src, x.Sec, y.Sec, int64(x.Value)+p.Addend)
+		return y.Type() == elf.STT_SECTION && x.Sec != 0 && y.Sec != 0 && x.Value == y.Value && s.position(x.Sec, y.Sec)
 	}
 	if p.Sym == 0 || s.c.symAB[p.Sym] != q.Sym {
 		return false
@@ -355,41 +460,107 @@ func (s *settling) sameTarget(from AtomID, src *Atom, p, q *object.Reloc) bool {
 		return false
 	}
 	ax, ay := s.a.symAtom[p.Sym], s.b.symAtom[q.Sym]
-	if ax == 0 || ay == 0 {
-		return false
-	}
-	at := &s.a.Atoms[ax]
-	if s.nameFlags(0, p.Sym)&nameNumbered == 0 && x.Value == at.Off && y.Value == s.b.Atoms[ay].Off && at.Flag&FlagContent == 0 && at.Kind == s.b.Atoms[ay].Kind &&
-		(at.Kind == AtomFunc && (p.Addend == 0 || p.Addend == -4) || at.Kind == AtomObject) {
-		return true // a plain name
-	}
-	return x.Value == y.Value && s.position(from, src, x.Sec, y.Sec, int64(x.Value)+p.Addend)
+	return ax != 0 && ay != 0 && (s.plain(p) || x.Value == y.Value && s.position(x.Sec, y.Sec))
 }
 
-// position settles a reference to a place in a section: it means the same when
-// the sections are cut alike and what may lie there stands. The true place of a
-// PC-relative field in code lies up to 8 bytes further.
-func (s *settling) position(from AtomID, src *Atom, sx, sy object.SecID, pos int64) bool {
-	if s.a.first[sx] == s.a.first[sx+1] { // holds nothing: it stands for itself
+// plain reports whether a relocation of a is against a name that stands for the same
+// thing in both objects, whatever became of that thing.
+func (s *settling) plain(p *object.Reloc) bool {
+	m := s.c.symAB[p.Sym]
+	x, y := &s.a.File.Symbols[p.Sym], &s.b.File.Symbols[m]
+	at, other := &s.a.Atoms[s.a.symAtom[p.Sym]], &s.b.Atoms[s.b.symAtom[m]]
+	return x.Value == at.Off && y.Value == other.Off && at.Flag&FlagContent == 0 && at.Kind == other.Kind &&
+		(at.Kind == AtomFunc && (p.Addend == 0 || p.Addend == -4) || at.Kind == AtomObject) && s.nameFlags(0, p.Sym)&nameNumbered == 0
+}
+
+// position reports whether equal displacements in two sections mean the same as long
+// as what may lie there stands: the sections are cut alike, or hold nothing and stand for themselves.
+func (s *settling) position(sx, sy object.SecID) bool {
+	if s.a.first[sx] == s.a.first[sx+1] {
 		nx, ny := s.a.File.Sections[sx].Name, s.b.File.Sections[sy].Name
 		return s.b.first[sy] == s.b.first[sy+1] && (nx == ny || symbols.Key(nx) == symbols.Key(ny))
 	}
-	if s.pair[sx] != sy || !s.layout[sx] {
-		return false
+	return s.pair[sx] == sy && s.layout[sx]
+}
+
+// link notes, once, which atoms depend on those of section sec by way of relocations.
+func (s *settling) link(sec object.SecID) {
+	if s.linked == nil {
+		s.index()
 	}
-	lo, hi := s.a.atomsOf(sx)
+	if s.linked[sec] {
+		return
+	}
+	s.linked[sec] = true
+	f := s.a.File
+	for _, in := range s.inbound[s.into[sec]:s.into[sec+1]] {
+		if s.fallen[in.from] {
+			continue
+		}
+		src := &s.a.Atoms[in.from]
+		p := f.RelocsOf(src.Sec).At(int(in.rel))
+		x := &f.Symbols[p.Sym]
+		if x.Type() == elf.STT_SECTION || !s.plain(&p) {
+			s.dependAt(in.from, src, sec, int64(x.Value)+p.Addend)
+		}
+	}
+}
+
+// dependAt makes an atom depend on what may lie at a position of a section. The true
+// place of a PC-relative field in code lies up to 8 bytes further.
+func (s *settling) dependAt(from AtomID, src *Atom, sec object.SecID, pos int64) {
+	lo, hi := s.a.atomsOf(sec)
 	if lo+1 == hi {
 		s.depend(from, lo)
-		return true
+		return
 	}
-	first := s.a.AtomAt(sx, uint64(max(pos, 0)))
+	first := s.a.AtomAt(sec, uint64(max(pos, 0)))
 	s.depend(from, first)
 	if src.Kind.Code() {
 		for t := first + 1; t < hi && int64(s.a.Atoms[t].Off) <= pos+8; t++ {
 			s.depend(from, t)
 		}
 	}
-	return true
+}
+
+// index lists the relocations of what may stand by the section that they lead to.
+func (s *settling) index() {
+	f := s.a.File
+	s.linked, s.byTo = make([]bool, len(f.Sections)), make([]int32, len(s.a.Atoms))
+	s.into = make([]uint32, len(f.Sections)+2)
+	secOf := make([]object.SecID, max(1, len(f.Symbols))) // of symbols in compared sections
+	for i := range f.Symbols {
+		if sec := f.Symbols[i].Sec; s.a.compared(sec) {
+			secOf[i] = sec
+		}
+	}
+	each := func(use func(from AtomID, rel int, to object.SecID)) {
+		for sec := 1; sec < len(f.Sections); sec++ {
+			if !s.layout[sec] || f.Sections[sec].Rela == 0 {
+				continue
+			}
+			rs := f.RelocsOf(object.SecID(sec))
+			x, hi := s.a.atomsOf(object.SecID(sec))
+			for i, n := 0, rs.Len(); i < n; i++ {
+				off, typ, sym := rs.Key(i)
+				for x+1 < hi && s.a.Atoms[x+1].Off <= off {
+					x++
+				}
+				if to := secOf[sym]; to != 0 && typ != elf.R_X86_64_NONE {
+					use(x, i, to)
+				}
+			}
+		}
+	}
+	each(func(_ AtomID, _ int, to object.SecID) { s.into[to+2]++ })
+	for i := 1; i < len(s.into); i++ {
+		s.into[i] += s.into[i-1]
+	}
+	s.inbound = make([]inbound, s.into[len(s.into)-1])
+	each(func(from AtomID, rel int, to object.SecID) {
+		s.inbound[s.into[to+1]] = inbound{from, uint32(rel)}
+		s.into[to+1]++
+	})
 }
 
 // open makes the code of a section of several pieces depend on what its resolved operands lead into.
@@ -447,7 +618,7 @@ func (s *settling) touch(side int, id AtomID) {
 			last = g.AtomAt(sym.Sec, uint64(max(pos+8, 0)))
 		}
 		for t := first; t <= last; t++ {
-			if !s.state[side][t] {
+			if !s.stateful(side, t) {
 				continue
 			}
 			x := t
