@@ -99,6 +99,7 @@ type Function struct {
 	Orig        UnitID       // 0 for new ones
 	Patched     UnitID       // 0 for removed ones
 	OrigSym     object.SymID // the symbol by which the original has it
+	Namesakes   bool         // other functions or data have this name
 }
 
 // Datum is the verdict on one variable or constant with a name of its own.
@@ -119,6 +120,7 @@ type Datum struct {
 	Readers     []string // functions of the patched object that refer to it (of the original for removed ones)
 	Orig        AtomID
 	Patched     AtomID
+	Namesakes   bool // other functions or data have this name
 }
 
 // Change is a stretch of bytes that differs.
@@ -141,6 +143,7 @@ type Delta struct {
 	Rules       string     // the version of the rules that both objects were analyzed with
 	Functions   []Function // by name, then source file
 	Data        []Datum    // by name, then source file
+	Omitted     Omitted    // what Options.Brief left out of both
 	Diagnostics []diag.Diagnostic
 	Orig        Bytes
 	Patched     Bytes
@@ -152,6 +155,9 @@ type Delta struct {
 	// AtomStatus, by AtomID of the patched graph.
 	AtomStatus []Status
 }
+
+// Omitted is the number of unchanged functions and data that are not listed.
+type Omitted struct{ Functions, Data int }
 
 // Excluded is a section that the rules took out of the comparison.
 type Excluded struct {
@@ -170,6 +176,7 @@ type Relaxation struct {
 
 // Options of a Diff. The zero value is useful.
 type Options struct {
+	Brief        bool  // list unchanged functions and data only where there is something to say of them; all others are counted
 	NoLines      bool  // line numbers count like any other change
 	NoDirectives bool  // what the source says to ignore (Rules.IgnoreFuncs, IgnoreSections) is compared all the same
 	Pins         []Pin // pairs that the caller knows

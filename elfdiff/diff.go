@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"reflect"
@@ -175,6 +176,25 @@ func (v *verdicts) nodeStatus(x, y AtomID) (Status, []Cause) {
 	return Unchanged, nil
 }
 
+// settled reports whether all that belongs to two functions was proved equal, part by part and entry by entry.
+func (v *verdicts) settled(o, u UnitID) bool {
+	x, y := &v.a.Units[o], &v.b.Units[u]
+	if len(x.Members) != len(y.Members) || len(x.Entries) != len(y.Entries) {
+		return false
+	}
+	for i, m := range x.Members {
+		if !v.c.proved[m] || v.c.ab[m] != y.Members[i] {
+			return false
+		}
+	}
+	for i, e := range x.Entries {
+		if !v.c.proved[e] || v.c.ab[e] != y.Entries[i] {
+			return false
+		}
+	}
+	return true
+}
+
 func worse(a, b Status) Status {
 	if b == 0 || a == Changed {
 		return a
@@ -209,13 +229,44 @@ func (v *verdicts) directives() {
 	}
 }
 
+// function gives what a row says of a unit of the patched object beside its verdict.
+func (v *verdicts) function(u UnitID) Function {
+	y := v.b.Units[u].Main
+	return Function{Patched: u, Name: v.b.Name(y), Section: v.b.File.Sections[v.b.Atoms[y].Sec].Name, File: v.b.fileName(v.b.Units[u].File),
+		PatchedSize: v.b.unitSize(u), Aliases: v.b.aliases(y), Members: v.b.memberNames(u)}
+}
+
+// paired adds what a row says of the unit of the original that u is paired with.
+func (v *verdicts) paired(f *Function, x AtomID) {
+	f.Orig = v.a.Atoms[x].Unit
+	f.Confidence, f.OrigSize, f.OrigSym = v.c.conf[x], v.a.unitSize(f.Orig), v.a.Atoms[x].Sym
+	if n := v.a.Name(x); n != f.Name {
+		f.OrigName = n
+	}
+}
+
 // functions gives every unit its verdict.
 func (v *verdicts) functions() {
+	if !v.k.opts.Brief {
+		v.d.Functions = make([]Function, 0, len(v.b.Units)+4)
+	}
 	for u := 1; u < len(v.b.Units); u++ {
 		y := v.b.Units[u].Main
 		x := v.c.ba[y]
-		f := Function{Patched: UnitID(u), Name: v.b.Name(y), Section: v.b.File.Sections[v.b.Atoms[y].Sec].Name, File: v.b.fileName(v.b.Units[u].File),
-			PatchedSize: v.b.unitSize(UnitID(u)), Aliases: v.b.aliases(y), Members: v.b.memberNames(UnitID(u))}
+		if x != 0 && v.c.proved[x] && v.a.Atoms[x].Unit != 0 && v.a.Units[v.a.Atoms[x].Unit].Main == x && v.settled(v.a.Atoms[x].Unit, UnitID(u)) {
+			v.setUnit(v.a, v.sa, v.a.Atoms[x].Unit, Unchanged)
+			v.setUnit(v.b, v.sb, UnitID(u), Unchanged)
+			if v.k.opts.Brief {
+				v.d.Omitted.Functions++
+				continue
+			}
+			f := v.function(UnitID(u))
+			v.paired(&f, x)
+			f.Status = Unchanged
+			v.d.Functions = append(v.d.Functions, f)
+			continue
+		}
+		f := v.function(UnitID(u))
 		if x == 0 || v.a.Atoms[x].Unit == 0 || v.a.Units[v.a.Atoms[x].Unit].Main != x {
 			f.Status = New
 			if sym := v.takenName(y); sym != 0 {
@@ -228,11 +279,8 @@ func (v *verdicts) functions() {
 			v.d.Functions = append(v.d.Functions, f)
 			continue
 		}
-		o := v.a.Atoms[x].Unit
-		f.Orig, f.Confidence, f.OrigSize, f.OrigSym = o, v.c.conf[x], v.a.unitSize(o), v.a.Atoms[x].Sym
-		if n := v.a.Name(x); n != f.Name {
-			f.OrigName = n
-		}
+		v.paired(&f, x)
+		o := f.Orig
 		f.Status = Unchanged
 		add := func(st Status, causes []Cause, member string) {
 			f.Status = worse(f.Status, st)
@@ -388,23 +436,45 @@ func (v *verdicts) setUnit(g *Graph, st []Status, u UnitID, s Status) {
 	}
 }
 
+// datum gives what a row says of a datum of the patched object beside its verdict.
+func (v *verdicts) datum(y AtomID) Datum {
+	at := &v.b.Atoms[y]
+	dt := Datum{Patched: y, Name: v.b.Name(y), Section: v.b.File.Sections[at.Sec].Name, File: v.b.fileName(v.b.symFile[at.Sym]), ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
+	if x := v.c.ba[y]; x != 0 {
+		dt.Orig, dt.Confidence, dt.OrigSize = x, v.c.conf[x], v.a.Atoms[x].Size
+		if n := v.a.Name(x); n != dt.Name {
+			dt.OrigName = n
+		}
+	}
+	return dt
+}
+
 // data gives every named datum its verdict.
 func (v *verdicts) data() {
+	if !v.k.opts.Brief {
+		n := 0
+		for i := range v.b.Atoms {
+			if v.b.Atoms[i].Kind == AtomObject {
+				n++
+			}
+		}
+		v.d.Data = make([]Datum, 0, n+16)
+	}
 	for i := 1; i < len(v.b.Atoms); i++ {
 		y := AtomID(i)
-		at := &v.b.Atoms[y]
-		if at.Kind != AtomObject {
+		if v.b.Atoms[y].Kind != AtomObject {
 			continue
 		}
-		dt := Datum{Patched: y, Name: v.b.Name(y), Section: v.b.File.Sections[at.Sec].Name, File: v.b.fileName(v.b.symFile[at.Sym]), ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
 		x := v.c.ba[y]
+		if v.k.opts.Brief && x != 0 && v.c.proved[x] {
+			v.sa[x], v.sb[y] = Unchanged, Unchanged
+			v.d.Omitted.Data++
+			continue
+		}
+		dt := v.datum(y)
 		if x == 0 {
 			dt.Status = New
 		} else {
-			dt.Orig, dt.Confidence, dt.OrigSize = x, v.c.conf[x], v.a.Atoms[x].Size
-			if n := v.a.Name(x); n != dt.Name {
-				dt.OrigName = n
-			}
 			dt.Status, dt.Causes = v.nodeStatus(x, y)
 			if dt.Status == Changed && v.ignoredSecs[dt.Section] {
 				dt.Status = Unchanged
@@ -511,14 +581,19 @@ func (v *verdicts) anonymous() {
 		}
 	}
 	for x, y := range v.c.ab {
-		if v.c.proved[x] && v.sa[x] == 0 && v.sb[y] == 0 {
+		switch {
+		case !v.c.proved[x]:
+		case v.sa[x] == 0 && v.sb[y] == 0:
 			v.sa[x], v.sb[y] = Unchanged, Unchanged
+		case v.sa[x] == 0: // part of a function on one side only
+			v.sa[x] = v.sb[y]
+		case v.sb[y] == 0:
+			v.sb[y] = v.sa[x]
 		}
 	}
 	v.strings()
 	v.holes()
-	for i := 1; i < len(v.b.Atoms); i++ {
-		y := AtomID(i)
+	for y := range v.b.openAtoms(v.c.doneB) {
 		at := &v.b.Atoms[y]
 		if v.sb[y] != 0 || at.Kind == AtomExcluded {
 			continue
@@ -539,8 +614,7 @@ func (v *verdicts) anonymous() {
 		}
 		v.d.Data = append(v.d.Data, dt)
 	}
-	for i := 1; i < len(v.a.Atoms); i++ {
-		x := AtomID(i)
+	for x := range v.a.openAtoms(v.c.doneA) {
 		at := &v.a.Atoms[x]
 		if v.sa[x] != 0 || at.Kind == AtomExcluded {
 			continue
@@ -576,42 +650,57 @@ func listed(g *Graph, users *userIndex, a AtomID) bool {
 // holes finds gaps between data that are nothing but alignment: zeros, smaller
 // than the alignment of their section, that nobody refers to.
 func (v *verdicts) holes() {
-	find := func(g *Graph, st []Status, users func() *userIndex) {
-		for i := 1; i < len(g.Atoms); i++ {
+	find := func(g *Graph, st []Status, done []bool, users func() *userIndex) {
+		for i := range g.openAtoms(done) {
 			at := &g.Atoms[i]
 			small := at.Kind == AtomAnon && at.Size < g.File.Sections[at.Sec].Addralign || at.Kind == AtomString
-			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(AtomID(i))) && len(users().of(AtomID(i))) == 0 {
+			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(i)) && len(users().of(i)) == 0 {
 				st[i] = Padding
 			}
 		}
 	}
-	find(v.a, v.sa, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
-	find(v.b, v.sb, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
+	find(v.a, v.sa, v.c.doneA, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
+	find(v.b, v.sb, v.c.doneB, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
 }
 
-// strings gives strings and constants their status by content.
+// strings gives strings and constants without a verdict theirs by content: unchanged where the other side has the same.
 func (v *verdicts) strings() {
-	pool := func(g *Graph) map[string]bool {
-		m := make(map[string]bool)
-		for i := 1; i < len(g.Atoms); i++ {
-			if k := g.Atoms[i].Kind; k == AtomString || k == AtomConst {
-				if g.File.RelocsOf(g.Atoms[i].Sec).Len() == 0 {
-					m[string(g.Bytes(AtomID(i)))] = true
+	piece := func(a *Atom) bool { return a.Kind == AtomString || a.Kind == AtomConst }
+	open := func(g *Graph, st []Status, done []bool) (out []AtomID) {
+		for a := range g.openAtoms(done) {
+			if piece(&g.Atoms[a]) && st[a] == 0 {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	mark := func(g *Graph, st []Status, list []AtomID, h *Graph) {
+		if len(list) == 0 {
+			return
+		}
+		want := make(map[string]bool, len(list)) // whether the other side has it
+		sizes := make(map[uint64]bool)
+		for _, a := range list {
+			want[string(g.Bytes(a))] = false
+			sizes[g.Atoms[a].Size] = true
+		}
+		for i := 1; i < len(h.Atoms); i++ {
+			if a := &h.Atoms[i]; piece(a) && sizes[a.Size] && h.File.RelocsOf(a.Sec).Len() == 0 {
+				b := h.Bytes(AtomID(i))
+				if _, ok := want[string(b)]; ok {
+					want[string(b)] = true
 				}
 			}
 		}
-		return m
-	}
-	pa, pb := pool(v.a), pool(v.b)
-	mark := func(g *Graph, st []Status, other map[string]bool) {
-		for i := 1; i < len(g.Atoms); i++ {
-			if k := g.Atoms[i].Kind; (k == AtomString || k == AtomConst) && st[i] == 0 && other[string(g.Bytes(AtomID(i)))] {
-				st[i] = Unchanged
+		for _, a := range list {
+			if want[string(g.Bytes(a))] {
+				st[a] = Unchanged
 			}
 		}
 	}
-	mark(v.a, v.sa, pb)
-	mark(v.b, v.sb, pa)
+	la, lb := open(v.a, v.sa, v.c.doneA), open(v.b, v.sb, v.c.doneB)
+	mark(v.a, v.sa, la, v.b)
+	mark(v.b, v.sb, lb, v.a)
 }
 
 // sharedConstants warns of read-only data that changed while code that reads it did not.
@@ -687,56 +776,176 @@ func (v *verdicts) names() {
 			dt.Readers = v.a.readerNames(dt.Orig)
 		}
 	}
-	order(d.Functions, func(x, y *Function) int {
+	if v.k.opts.Brief {
+		v.namesakes()
+	}
+	order(d.Functions, func(f *Function) string { return f.Name }, func(x, y *Function) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
-	order(d.Data, func(x, y *Datum) int {
+	order(d.Data, func(d *Datum) string { return d.Name }, func(x, y *Datum) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
-	// Rows of one name and file follow one another.
-	prev, n := "", 0
-	id := func(file, name string) string {
-		if file != "" {
-			name = file + ":" + name
+	// Rows of one name and file follow one another. All ids lie in one string.
+	size := 0
+	for i := range d.Functions {
+		size += len(d.Functions[i].File) + 1 + len(d.Functions[i].Name)
+	}
+	for i := range d.Data {
+		size += len(d.Data[i].File) + 1 + len(d.Data[i].Name)
+	}
+	arena := make([]byte, 0, size+size/8)
+	type span struct{ lo, hi uint32 }
+	spans := make([]span, 0, len(d.Functions)+len(d.Data)) // of arena; empty where the name alone is the id
+	var prev struct {
+		file, name string
+		n          int
+	}
+	id := func(file, name string, data bool) {
+		if prev.n == 0 || prev.name != name || prev.file != file {
+			prev.file, prev.name, prev.n = file, name, 0
 		}
-		if name != prev {
-			prev, n = name, 0
+		prev.n++
+		lo := uint32(len(arena))
+		if file != "" || prev.n > 1 || data {
+			if file != "" {
+				arena = append(append(arena, file...), ':')
+			}
+			arena = append(arena, name...)
+			if prev.n > 1 {
+				arena = strconv.AppendInt(append(arena, '#'), int64(prev.n), 10)
+			}
+			if data {
+				arena = append(arena, "#data"...) // a function of one build became data in the other
+			}
 		}
-		if n++; n == 1 {
-			return name
-		}
-		return name + "#" + strconv.Itoa(n)
+		spans = append(spans, span{lo, uint32(len(arena))})
 	}
 	for i := range d.Functions {
 		f := &d.Functions[i]
-		f.ID, f.Demangled = id(f.File, f.Name), demangled(f.Name)
+		id(f.File, f.Name, false)
+		f.Demangled = demangled(f.Name)
+		f.Namesakes = i > 0 && d.Functions[i-1].Name == f.Name || i+1 < len(d.Functions) && d.Functions[i+1].Name == f.Name
 	}
-	prev, n = "", 0
-	j := 0 // both lists are in the order of names
+	prev.n = 0
+	j, k := 0, 0 // both lists are in the order of names
 	for i := range d.Data {
 		dt := &d.Data[i]
-		dt.ID, dt.Demangled = id(dt.File, dt.Name), demangled(dt.Name)
 		for j < len(d.Functions) && cmp.Or(cmp.Compare(d.Functions[j].Name, dt.Name), cmp.Compare(d.Functions[j].File, dt.File)) < 0 {
 			j++
 		}
-		if j < len(d.Functions) && d.Functions[j].Name == dt.Name && d.Functions[j].File == dt.File {
-			dt.ID += "#data" // a function of one build became data in the other
+		id(dt.File, dt.Name, j < len(d.Functions) && d.Functions[j].Name == dt.Name && d.Functions[j].File == dt.File)
+		dt.Demangled = demangled(dt.Name)
+		for k < len(d.Functions) && d.Functions[k].Name < dt.Name {
+			k++
+		}
+		dt.Namesakes = i > 0 && d.Data[i-1].Name == dt.Name || i+1 < len(d.Data) && d.Data[i+1].Name == dt.Name
+		for n := k; n < len(d.Functions) && d.Functions[n].Name == dt.Name; n++ {
+			if dt.Namesakes && d.Functions[n].Namesakes {
+				break // all of this name are marked already
+			}
+			dt.Namesakes, d.Functions[n].Namesakes = true, true
+		}
+	}
+	ids := string(arena)
+	of := func(s span, name string) string {
+		if s.lo == s.hi {
+			return name
+		}
+		return ids[s.lo:s.hi]
+	}
+	for i := range d.Functions {
+		d.Functions[i].ID = of(spans[i], d.Functions[i].Name)
+	}
+	for i := range d.Data {
+		d.Data[i].ID = of(spans[len(d.Functions)+i], d.Data[i].Name)
+	}
+	if v.k.opts.Brief {
+		n := len(d.Functions)
+		d.Functions = slices.DeleteFunc(d.Functions, func(f Function) bool { return f.Status == Unchanged && len(f.Causes) == 0 })
+		d.Omitted.Functions += n - len(d.Functions)
+		n = len(d.Data)
+		d.Data = slices.DeleteFunc(d.Data, func(dt Datum) bool { return dt.Status == Unchanged && len(dt.Causes) == 0 })
+		d.Omitted.Data += n - len(d.Data)
+	}
+}
+
+// namesakes puts back what Options.Brief left out where it shares a name with
+// something that is listed: ids depend on it.
+func (v *verdicts) namesakes() {
+	d := v.d
+	want := make(map[string]bool)
+	var lens [256]bool // of the names, to look up few
+	listed := make(map[UnitID]bool)
+	for i := range d.Functions {
+		n := d.Functions[i].Name
+		want[n], lens[len(n)&255] = true, true
+		listed[d.Functions[i].Patched] = true
+	}
+	for i := range d.Data {
+		n := d.Data[i].Name
+		want[n], lens[len(n)&255] = true, true
+	}
+	if len(want) == 0 {
+		return
+	}
+	shares := func(a AtomID) bool {
+		n := v.b.Name(a)
+		return lens[len(n)&255] && want[n]
+	}
+	for u := 1; u < len(v.b.Units); u++ {
+		if y := v.b.Units[u].Main; v.sb[y] == Unchanged && shares(y) && !listed[UnitID(u)] {
+			f := v.function(UnitID(u))
+			v.paired(&f, v.c.ba[y])
+			f.Status = Unchanged
+			d.Functions = append(d.Functions, f)
+			d.Omitted.Functions--
+		}
+	}
+	for y := 1; y < len(v.b.Atoms); y++ {
+		if v.b.Atoms[y].Kind == AtomObject && v.sb[y] == Unchanged && v.c.proved[v.c.ba[y]] && shares(AtomID(y)) {
+			dt := v.datum(AtomID(y))
+			dt.Status = Unchanged
+			d.Data = append(d.Data, dt)
+			d.Omitted.Data--
 		}
 	}
 }
 
-// order sorts rows, which are large, by sorting their indices; equal rows keep their order.
-func order[T any](rows []T, less func(x, y *T) int) {
-	idx := make([]int32, len(rows))
-	for i := range idx {
-		idx[i] = int32(i)
+// order sorts rows, which are large, by sorting what their names start with; equal rows keep their order.
+func order[T any](rows []T, name func(*T) string, less func(x, y *T) int) {
+	type key struct {
+		start uint64 // the first eight bytes of the name
+		row   int32
 	}
-	slices.SortFunc(idx, func(i, j int32) int { return cmp.Or(less(&rows[i], &rows[j]), cmp.Compare(i, j)) })
-	out := make([]T, len(rows))
-	for i, k := range idx {
-		out[i] = rows[k]
+	keys := make([]key, len(rows))
+	for i := range rows {
+		var b [8]byte
+		copy(b[:], name(&rows[i]))
+		keys[i] = key{binary.BigEndian.Uint64(b[:]), int32(i)}
 	}
-	copy(rows, out)
+	slices.SortFunc(keys, func(x, y key) int {
+		if x.start != y.start {
+			if x.start < y.start {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(less(&rows[x.row], &rows[y.row]), cmp.Compare(x.row, y.row))
+	})
+	// Put the rows in place, cycle by cycle.
+	for i := range keys {
+		if int(keys[i].row) == i {
+			continue
+		}
+		first := rows[i]
+		at := int32(i)
+		for int(keys[at].row) != i {
+			next := keys[at].row
+			rows[at], keys[at].row = rows[next], at
+			at = next
+		}
+		rows[at], keys[at].row = first, at
+	}
 }
 
 // readerNames names who refers to an atom, at most 32 of them in the order of names.

@@ -60,7 +60,7 @@ func runDiff(e *env, c *command, args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	opts.NoLines = *noLines
+	opts.NoLines, opts.Brief = *noLines, !*all
 
 	text := report.TextOptions{Color: *color}
 	r, err := compare(context.Background(), names[0], names[1], &opts)

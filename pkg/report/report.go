@@ -72,6 +72,8 @@ func (r *Diff) tally() tally {
 		t.functions[r.Delta.Functions[i].Status]++
 		lines(r.Delta.Functions[i].Causes)
 	}
+	t.functions[elfdiff.Unchanged] += r.Delta.Omitted.Functions
+	t.data[elfdiff.Unchanged] += r.Delta.Omitted.Data
 	for i := range r.Delta.Data {
 		t.data[r.Delta.Data[i].Status]++
 		lines(r.Delta.Data[i].Causes)

@@ -29,9 +29,8 @@ const (
 // what was not compared.
 func (r *Diff) WriteText(w io.Writer, opts TextOptions) error {
 	t := table{sink: sink{w: w}, color: opts.Color}
-	repeated := r.repeated()
-	r.rows(repeated, t.measure)
-	r.rows(repeated, t.write)
+	r.rows(t.measure)
+	r.rows(t.write)
 	rows := t.n
 	if len(r.Delta.Diagnostics) > 0 {
 		if rows > 0 {
@@ -61,14 +60,14 @@ type row struct {
 }
 
 // rows gives every line of the table to f: functions by status, then data by status.
-func (r *Diff) rows(repeated map[string]bool, f func(*row)) {
+func (r *Diff) rows(f func(*row)) {
 	for _, s := range statuses {
 		if !r.shown(s) {
 			continue
 		}
 		for i := range r.Delta.Functions {
 			if v := &r.Delta.Functions[i]; v.Status == s {
-				name := nameText(v.ID, v.Name, v.OrigName, v.Demangled, repeated)
+				name := nameText(v.ID, v.Name, v.OrigName, v.Demangled, v.Namesakes)
 				f(&row{s, [4]string{s.String(), name, clean(v.Section), sizeText(s, v.OrigSize, v.PatchedSize)}, causeText(v.Causes)})
 			}
 		}
@@ -89,7 +88,7 @@ func (r *Diff) rows(repeated map[string]bool, f func(*row)) {
 				}
 				why += u
 			}
-			name := nameText(v.ID, v.Name, v.OrigName, v.Demangled, repeated)
+			name := nameText(v.ID, v.Name, v.OrigName, v.Demangled, v.Namesakes)
 			f(&row{s, [4]string{s.String() + " data", name, clean(v.Section), sizeText(s, v.OrigSize, v.PatchedSize)}, why})
 		}
 	}
@@ -97,9 +96,9 @@ func (r *Diff) rows(repeated map[string]bool, f func(*row)) {
 
 // nameText gives the name, its readable form and what it was called before. A
 // name that several things have is replaced by the id.
-func nameText(id, name, orig, demangled string, repeated map[string]bool) string {
+func nameText(id, name, orig, demangled string, namesakes bool) string {
 	s := clean(name)
-	if repeated[name] {
+	if namesakes {
 		s = clean(id)
 	}
 	if demangled != "" {
@@ -109,22 +108,6 @@ func nameText(id, name, orig, demangled string, repeated map[string]bool) string
 		s += " (was " + clean(orig) + ")"
 	}
 	return s
-}
-
-// repeated gives the names that several functions or data have.
-func (r *Diff) repeated() map[string]bool {
-	m := make(map[string]bool, len(r.Delta.Functions)+len(r.Delta.Data))
-	add := func(name string) {
-		_, again := m[name]
-		m[name] = again
-	}
-	for i := range r.Delta.Functions {
-		add(r.Delta.Functions[i].Name)
-	}
-	for i := range r.Delta.Data {
-		add(r.Delta.Data[i].Name)
-	}
-	return m
 }
 
 func sizeText(s elfdiff.Status, orig, patched uint64) string {
