@@ -90,18 +90,19 @@ type Graph struct {
 	Files []object.SymID // the STT_FILE symbols that scope local symbols; scope n (1-based) is Files[n-1], 0 is none
 	Diags []diag.Diagnostic
 
-	first     []AtomID       // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
-	symFile   []uint32       // by SymID: FILE scope of a local symbol; 0 none
-	symAtom   []AtomID       // by SymID: the atom that the symbol lies in; 0 none
-	rows      []uint16       // by SecID: 1 + index of the table row; 0 none
-	excluded  []string       // by SecID: why the section takes no part in the comparison; empty when it does
-	multi     []bool         // by SecID: more than one unit's code
-	labels    []object.SymID // symbols of allocated sections except SECTION and FILE, by section and value
-	labelLo   []uint32       // by SecID: range in labels
-	entryOrd  []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
-	reverse   reverseIndex
-	marks     map[object.SecID][]uint64 // where the object says that entries start, sorted
-	patchable map[object.SecID][]uint64 // offsets of prefixes that the compiler listed, sorted
+	first    []AtomID       // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
+	symFile  []uint32       // by SymID: FILE scope of a local symbol; 0 none
+	symAtom  []AtomID       // by SymID: the atom that the symbol lies in; 0 none
+	rows     []uint16       // by SecID: 1 + index of the table row; 0 none
+	excluded []string       // by SecID: why the section takes no part in the comparison; empty when it does
+	multi    []bool         // by SecID: more than one unit's code
+	labels   []object.SymID // symbols of allocated sections except SECTION and FILE, by section and value
+	labelLo  []uint32       // by SecID: range in labels
+	entryOrd []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
+	reverse  reverseIndex
+	marks    map[object.SecID][]uint64 // where the object says that entries start, sorted
+	prefixLo []uint32                  // by SecID: range in prefixes; nil before somebody asks
+	prefixes []uint64                  // offsets of prefixes that the compiler listed, sorted within a section
 }
 
 // Atoms of a section, in order.
@@ -212,20 +213,21 @@ func (g *Graph) checkRelocs() error {
 		data := f.Sections[target].Data
 		size := f.Sections[target].Size
 		rs := f.Relocs(object.SecID(i))
-		for j, n := 0, rs.Len(); j < n; j++ {
-			r := rs.File(j)
-			switch r.Type {
+		for j, raw := 0, rs.Raw(); len(raw) >= object.RelaSize; j, raw = j+1, raw[object.RelaSize:] {
+			off := binary.LittleEndian.Uint64(raw)
+			switch elf.R_X86_64(binary.LittleEndian.Uint32(raw[8:])) {
 			case elf.R_X86_64_NONE:
 				continue
 			case elf.R_X86_64_PC32, elf.R_X86_64_PLT32, elf.R_X86_64_32S, elf.R_X86_64_32:
-				if r.Off+4 <= uint64(len(data)) && binary.LittleEndian.Uint32(data[r.Off:]) == 0 {
+				if off < uint64(len(data)) && len(data[off:]) >= 4 && binary.LittleEndian.Uint32(data[off:]) == 0 {
 					continue // nearly all of them
 				}
 			case elf.R_X86_64_64:
-				if r.Off+8 <= uint64(len(data)) && binary.LittleEndian.Uint64(data[r.Off:]) == 0 {
+				if off < uint64(len(data)) && len(data[off:]) >= 8 && binary.LittleEndian.Uint64(data[off:]) == 0 {
 					continue
 				}
 			}
+			r := rs.File(j)
 			info, ok := reloc.Lookup(r.Type)
 			if !ok || info.Size == 0 || info.Class == reloc.Dynamic || info.Class == reloc.Vtable {
 				fail(diag.RelocUnsupported, target, r.Off, "relocation type %v in an object", r.Type)
@@ -359,31 +361,31 @@ func (g *Graph) tables() error {
 	g.rows = make([]uint16, len(f.Sections))
 	g.excluded = make([]string, len(f.Sections))
 	g.findMarks()
-	byName := make(map[string][]uint16)
-	var prefixes []uint16
-	for i := range g.Rules.Tables {
-		n := g.Rules.Tables[i].Section
-		if strings.HasSuffix(n, "*") {
-			prefixes = append(prefixes, uint16(i+1))
-			continue
-		}
-		byName[n] = append(byName[n], uint16(i+1))
+	var ignored, table matcher
+	for i := range g.Rules.Ignore {
+		ignored.add(g.Rules.Ignore[i].Section, uint16(i))
 	}
-	for i := range f.Sections {
-		s := &f.Sections[i]
-		if s.Alloc() {
-			g.excluded[i], _ = matchAny(g.Rules.Ignore, s.Name)
-		}
-		if s.Size == 0 || s.Data == nil || s.Type != elf.SHT_PROGBITS || !s.Alloc() {
-			continue
-		}
-		rows := byName[s.Name]
-		for _, r := range prefixes {
-			if matchSection(g.Rules.Tables[r-1].Section, s.Name) {
-				rows = append(slices.Clip(rows), r)
+	for prefix := range 2 { // rows of one name before those of many
+		for i := range g.Rules.Tables {
+			if n := g.Rules.Tables[i].Section; strings.HasSuffix(n, "*") == (prefix == 1) {
+				table.add(n, uint16(i+1))
 			}
 		}
-		if len(rows) > 0 && s.Alloc() && !slices.ContainsFunc(rows, func(r uint16) bool { return g.Rules.Tables[r-1].Exclude == "" }) {
+	}
+	var rows []uint16
+	for i := range f.Sections {
+		s := &f.Sections[i]
+		if !s.Alloc() {
+			continue
+		}
+		if m := ignored.find(s.Name, rows[:0]); len(m) > 0 {
+			g.excluded[i] = g.Rules.Ignore[m[0]].Reason
+		}
+		if s.Size == 0 || s.Data == nil || s.Type != elf.SHT_PROGBITS {
+			continue
+		}
+		rows = table.find(s.Name, rows[:0])
+		if len(rows) > 0 && !slices.ContainsFunc(rows, func(r uint16) bool { return g.Rules.Tables[r-1].Exclude == "" }) {
 			// Not compared whatever row fits; that is settled when a patch wants its entries.
 			g.excluded[i] = g.Rules.Tables[rows[0]-1].Exclude
 			continue
@@ -399,6 +401,56 @@ func (g *Graph) tables() error {
 		}
 	}
 	return nil
+}
+
+// matcher finds which of many patterns match a section's name, in the order in which
+// they were added. Two characters of the name choose the few that are worth a look:
+// nearly all sections are .text, .data, .rodata or .bss of something.
+type matcher struct {
+	by  [64][]pattern
+	all []pattern // too short for that
+}
+
+type pattern struct {
+	section string
+	id, seq uint16
+}
+
+func (m *matcher) add(section string, id uint16) {
+	p := pattern{section, id, 0}
+	for i := range m.by {
+		p.seq += uint16(len(m.by[i]))
+	}
+	p.seq += uint16(len(m.all))
+	if name := strings.TrimSuffix(section, "*"); len(name) >= 3 {
+		b := &m.by[matchKey(name)]
+		*b = append(*b, p)
+		return
+	}
+	m.all = append(m.all, p)
+}
+
+func matchKey(name string) uint8 { return (name[1]*5 + name[2]) & 63 }
+
+// find appends the ids of the patterns that match.
+func (m *matcher) find(name string, out []uint16) []uint16 {
+	var some []pattern
+	if len(name) >= 3 {
+		some = m.by[matchKey(name)]
+	}
+	all := m.all
+	for len(some)+len(all) > 0 {
+		var p *pattern
+		if len(all) == 0 || len(some) > 0 && some[0].seq < all[0].seq {
+			p, some = &some[0], some[1:]
+		} else {
+			p, all = &all[0], all[1:]
+		}
+		if matchSection(p.section, name) {
+			out = append(out, p.id)
+		}
+	}
+	return out
 }
 
 // matchSection reports whether a section's name is the pattern, or starts with it when it ends in '*'.
@@ -428,12 +480,13 @@ func (g *Graph) atoms() error {
 	nsec := len(f.Sections)
 	// Symbols by section: counting sort by section, then by value within each.
 	count := make([]uint32, nsec+1)
+	alloc := make([]bool, nsec)
+	for i := 1; i < nsec; i++ {
+		alloc[i] = f.Sections[i].Alloc()
+	}
 	isLabel := func(s *object.Symbol) bool {
-		if s.Sec == 0 || !f.Sections[s.Sec].Alloc() {
-			return false
-		}
 		t := s.Type()
-		return t != elf.STT_SECTION && t != elf.STT_FILE
+		return alloc[s.Sec] && t != elf.STT_SECTION && t != elf.STT_FILE
 	}
 	for i := range f.Symbols {
 		if s := &f.Symbols[i]; isLabel(s) {
@@ -475,7 +528,9 @@ func (g *Graph) atoms() error {
 			}
 			return a < b
 		}
-		if len(labels) <= 12 {
+		if len(labels) < 2 {
+			// in order
+		} else if len(labels) <= 12 {
 			for i := 1; i < len(labels); i++ {
 				for j := i; j > 0 && before(labels[j], labels[j-1]); j-- {
 					labels[j], labels[j-1] = labels[j-1], labels[j]
@@ -500,7 +555,14 @@ func (g *Graph) atoms() error {
 		case s.Flags&elf.SHF_MERGE != 0 && s.Entsize >= 4 && s.Size%s.Entsize == 0 && s.Data != nil && s.Size/s.Entsize <= uint64(len(f.Data)):
 			g.cutConsts(id)
 		default:
-			ext = g.extents(ext[:0], id, labels, bodies[id])
+			var in []extent
+			if bodies != nil {
+				in = bodies[id]
+			}
+			if in == nil && g.cutTiles(id, labels) {
+				break
+			}
+			ext = g.extents(ext[:0], id, labels, in)
 			g.cutExtents(id, ext, labels)
 		}
 		cur, hi := g.first[sec], AtomID(len(g.Atoms))
@@ -514,6 +576,39 @@ func (g *Graph) atoms() error {
 	g.first[0] = 1
 	// Sections that were skipped start where the next one does; first was set for each, nothing to mend.
 	return nil
+}
+
+// cutTiles makes the atoms of a section that its symbols cover without gap, overlap or alias, as nearly all are; false when they do not.
+func (g *Graph) cutTiles(sec object.SecID, labels []object.SymID) bool {
+	size, pos := g.File.Sections[sec].Size, uint64(0)
+	for _, l := range labels {
+		s := &g.File.Symbols[l]
+		if s.Value != pos || s.Size == 0 || s.Size > size-pos {
+			return false
+		}
+		pos += s.Size
+	}
+	if pos != size {
+		return false
+	}
+	for _, l := range labels {
+		s := &g.File.Symbols[l]
+		g.Atoms = append(g.Atoms, g.symbolAtomOf(sec, s.Value, s.Size, l))
+	}
+	return true
+}
+
+// symbolAtomOf makes the atom of a symbol with an extent.
+func (g *Graph) symbolAtomOf(sec object.SecID, off, size uint64, sym object.SymID) Atom {
+	a := Atom{Sec: sec, Off: off, Size: size, Sym: sym, Kind: g.kindOf(sec, sym)}
+	if a.Kind == AtomObject && !g.namesTarget(a.Sym) {
+		// Data under an assembler-local label has an extent, but no name.
+		if symbols.Parse(g.File.Symbols[a.Sym].Name).Flags.Has(symbols.Content) { // writable ones too: UBSAN's records
+			a.Flag |= FlagContent
+		}
+		a.Kind, a.Sym = AtomAnon, 0
+	}
+	return a
 }
 
 // bodyExtents finds replacement code that table entries refer to, by section: each
@@ -678,14 +773,7 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 			if f.Symbols[labels[li]].Value == e.off {
 				a.Sym = g.pickName(labels, li)
 			}
-			a.Kind = g.kindOf(sec, a.Sym)
-			if a.Kind == AtomObject && !g.namesTarget(a.Sym) {
-				// Data under an assembler-local label has an extent, but no name.
-				if symbols.Parse(f.Symbols[a.Sym].Name).Flags.Has(symbols.Content) { // writable ones too: UBSAN's records
-					a.Flag |= FlagContent
-				}
-				a.Kind, a.Sym = AtomAnon, 0
-			}
+			a = g.symbolAtomOf(sec, a.Off, a.Size, a.Sym)
 		}
 		if e.nested {
 			a.Flag |= FlagNested
@@ -726,7 +814,7 @@ func (g *Graph) cutBefore(sec object.SecID, from, to uint64) uint64 {
 	if from == 0 {
 		return 0 // what opens a section is the first function's
 	}
-	cuts := g.patchableEntries()[sec]
+	cuts := g.patchableEntries(sec)
 	i, _ := slices.BinarySearch(cuts, to)
 	if i > 0 && cuts[i-1] > from {
 		return cuts[i-1]
@@ -740,6 +828,9 @@ func (g *Graph) cutBefore(sec object.SecID, from, to uint64) uint64 {
 func (g *Graph) pickName(labels []object.SymID, li int) object.SymID {
 	f := g.File
 	best := labels[li]
+	if li+1 == len(labels) || f.Symbols[labels[li+1]].Value != f.Symbols[best].Value {
+		return best
+	}
 	rank := func(id object.SymID) int {
 		s := &f.Symbols[id]
 		r := 0

@@ -186,38 +186,52 @@ func (g *Graph) isPrefix(a AtomID) bool {
 
 // prefixCut reports whether the list of patchable entries points at off.
 func (g *Graph) prefixCut(sec object.SecID, off uint64) bool {
-	cuts := g.patchableEntries()[sec]
-	_, ok := slices.BinarySearch(cuts, off)
+	_, ok := slices.BinarySearch(g.patchableEntries(sec), off)
 	return ok
 }
 
-// patchableEntries reads where __patchable_function_entries (gcc and clang,
-// -fpatchable-function-entry) points: the first byte of a function's prefix.
-func (g *Graph) patchableEntries() map[object.SecID][]uint64 {
-	if g.patchable != nil {
-		return g.patchable
+// patchableEntries reads where in a section __patchable_function_entries (gcc and clang,
+// -fpatchable-function-entry) points: the first bytes of functions' prefixes, sorted.
+func (g *Graph) patchableEntries(sec object.SecID) []uint64 {
+	if g.prefixLo == nil {
+		g.listPrefixes()
 	}
-	g.patchable = make(map[object.SecID][]uint64)
+	return g.prefixes[g.prefixLo[sec]:g.prefixLo[sec+1]]
+}
+
+func (g *Graph) listPrefixes() {
 	f := g.File
-	for i := range f.Sections {
-		s := &f.Sections[i]
-		if s.Name != "__patchable_function_entries" || !s.Alloc() {
-			continue
-		}
-		rs := f.RelocsOf(object.SecID(i))
-		for j, n := 0, rs.Len(); j < n; j++ {
-			r := rs.File(j)
-			sym := &f.Symbols[r.Sym]
-			if sym.Sec == 0 || r.Type != elf.R_X86_64_64 {
+	each := func(use func(sec object.SecID, off uint64)) {
+		for i := range f.Sections {
+			s := &f.Sections[i]
+			if s.Name != "__patchable_function_entries" || !s.Alloc() {
 				continue
 			}
-			g.patchable[sym.Sec] = append(g.patchable[sym.Sec], sym.Value+uint64(r.Addend))
+			rs := f.RelocsOf(object.SecID(i))
+			for j, n := 0, rs.Len(); j < n; j++ {
+				r := rs.File(j)
+				if sym := &f.Symbols[r.Sym]; sym.Sec != 0 && r.Type == elf.R_X86_64_64 {
+					use(sym.Sec, sym.Value+uint64(r.Addend))
+				}
+			}
 		}
 	}
-	for _, v := range g.patchable {
-		slices.Sort(v)
+	lo := make([]uint32, len(f.Sections)+2)
+	each(func(sec object.SecID, _ uint64) { lo[sec+2]++ })
+	for i := 1; i < len(lo); i++ {
+		lo[i] += lo[i-1]
 	}
-	return g.patchable
+	g.prefixes = make([]uint64, lo[len(lo)-1])
+	each(func(sec object.SecID, off uint64) {
+		g.prefixes[lo[sec+1]] = off
+		lo[sec+1]++
+	})
+	g.prefixLo = lo
+	for sec := range f.Sections {
+		if p := g.prefixes[lo[sec]:lo[sec+1]]; len(p) > 1 {
+			slices.Sort(p)
+		}
+	}
 }
 
 // fallsInto reports whether the code of atom a runs into the atom behind it.
