@@ -20,7 +20,12 @@ const (
 // maxInput bounds what is read of one input. A vmlinux.o with debug information stays below.
 const maxInput = 8 << 30
 
-// readInput reads a file whole. The error is a *diag.Error.
+// mapFrom is the size from which a file is mapped rather than read: reading copies,
+// and each page of the copy has to be made. A program that writes into the file at the
+// same time would be noticed in neither case; one that cuts it short ends this one.
+const mapFrom = 1 << 20
+
+// readInput gives the contents of a file, which nobody may write to. The error is a *diag.Error.
 func readInput(path string) ([]byte, error) { return readLimited(path, maxInput) }
 
 func readLimited(path string, limit int64) ([]byte, error) {
@@ -52,6 +57,11 @@ func read(path string, limit int64) ([]byte, error) {
 		return nil, errors.New("is a directory")
 	case fi.Size() > limit:
 		return nil, fmt.Errorf("%d bytes, more than the limit of %d", fi.Size(), limit)
+	}
+	if fi.Mode().IsRegular() && fi.Size() >= mapFrom {
+		if data := mapFile(f, fi.Size()); data != nil {
+			return data, nil
+		}
 	}
 	// Pipes and devices have no size: what they give is bounded as it comes.
 	var b bytes.Buffer

@@ -234,7 +234,7 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 		return patchTrouble
 	}
 	for i := range pairs {
-		d, err := elfdiff.Diff(ctx, pairs[i].Orig, pairs[i].Patched, nil)
+		d, err := elfdiff.Diff(ctx, pairs[i].Orig, pairs[i].Patched, &elfdiff.Options{Brief: true})
 		if err != nil {
 			return trouble(err, a.pairs[i].patched)
 		}

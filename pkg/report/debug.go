@@ -15,7 +15,12 @@ import (
 
 // HasDebug reports whether an object has debug information; it looks at the names of sections alone.
 func HasDebug(f *object.File) bool {
-	return slices.ContainsFunc(f.Sections, func(s object.Section) bool { return s.Name == ".debug_info" || s.Name == ".zdebug_info" })
+	for i := range f.Sections {
+		if n := f.Sections[i].Name; n == ".debug_info" || n == ".zdebug_info" {
+			return true
+		}
+	}
+	return false
 }
 
 // NeedsDebug reports whether debug information has something to add to a Delta: a function is changed or new.
