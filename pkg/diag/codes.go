@@ -127,6 +127,36 @@ const (
 	VerifyUnproved     Code = "verify-unproved"
 )
 
+// Codes of a running system and of what is installed for it.
+const (
+	SystemUnreadable     Code = "system-unreadable"
+	LivepatchUnsupported Code = "livepatch-unsupported"
+	NotLivepatch         Code = "not-livepatch"
+	WrongRelease         Code = "wrong-release"
+	Lockdown             Code = "lockdown"
+	SignatureRequired    Code = "signature-required"
+	ModulesDisabled      Code = "modules-disabled"
+	FtraceDisabled       Code = "ftrace-disabled"
+	FtraceBusy           Code = "ftrace-busy"
+	NotTraceable         Code = "not-traceable"
+	FunctionAbsent       Code = "function-absent"
+	TargetAbsent         Code = "target-absent"
+	AlreadyPatched       Code = "already-patched"
+	NotCumulative        Code = "not-cumulative"
+	ContentsUnknown      Code = "contents-unknown"
+	PatchLoaded          Code = "patch-loaded"
+	NoSuchPatch          Code = "no-such-patch"
+	TransitionRunning    Code = "transition-running"
+	TransitionStalled    Code = "transition-stalled"
+	PatchVanished        Code = "patch-vanished"
+	PatchLeft            Code = "patch-left"
+	ModuleBusy           Code = "module-busy"
+	ModuleRejected       Code = "module-rejected"
+	NotPermitted         Code = "not-permitted"
+	StoreConflict        Code = "store-conflict"
+	StoreFailed          Code = "store-failed"
+)
+
 // catalogue lists every code once, in the order of the constants above.
 var catalogue = []Entry{
 	{ElfMalformed, SevError, "The file is not a well-formed ELF object: a header, table or index points outside what is there.",
@@ -309,6 +339,59 @@ var catalogue = []Entry{
 		"Nothing, if the tool that wrote the patch adds such things; else report it."},
 	{VerifyUnproved, SevWarning, "Something about the patch could be neither proved nor refuted with what was given.",
 		"Give the kernel's symbols, or check the named place by hand."},
+
+	{SystemUnreadable, SevError, "What the kernel says of itself in /proc or /sys cannot be read.",
+		"Mount /proc and /sys, or give the right --proc and --sysfs."},
+	{LivepatchUnsupported, SevError, "The running kernel has no live patching.",
+		"Run a kernel with CONFIG_LIVEPATCH (distributions' kernels for x86-64 have it), with /sys mounted."},
+	{NotLivepatch, SevError, "The file is not a livepatch module.",
+		"Give the finished module (.ko, not compressed); its .modinfo says livepatch=Y."},
+	{WrongRelease, SevError, "The module was built for another kernel than the one that runs.",
+		"Build the patch for this release; a patch fits exactly one kernel."},
+	{Lockdown, SevError, "The kernel is locked down and takes only modules with a signature that it trusts.",
+		"Sign the module with a key that the kernel trusts (a machine owner key under Secure Boot)."},
+	{SignatureRequired, SevError, "The kernel takes only modules with a signature that it trusts (module.sig_enforce), or the module's signature is broken.",
+		"Sign the module anew, as the last step, with a key that the kernel trusts."},
+	{ModulesDisabled, SevError, "Loading of modules has been switched off until the next boot (kernel.modules_disabled).",
+		"Install the patch for the next boot, and let it load before that switch is set."},
+	{FtraceDisabled, SevError, "ftrace is switched off (kernel.ftrace_enabled), and with it the means by which functions are redirected.",
+		"Set kernel.ftrace_enabled to 1."},
+	{FtraceBusy, SevError, "Somebody else already redirects a function that the patch replaces; only one user may.",
+		"Remove that user (a kprobe that changes the flow, or another patching system) first."},
+	{NotTraceable, SevError, "A function that the patch replaces has no ftrace call in the running kernel, so it cannot be redirected.",
+		"Build the patch so that it replaces the callers."},
+	{FunctionAbsent, SevError, "The running kernel has no function of this name at this position.",
+		"Build the patch for exactly this kernel, with its symbols."},
+	{TargetAbsent, SevNote, "A module that the patch changes is not loaded; its functions are patched when it is.",
+		"Nothing."},
+	{AlreadyPatched, SevWarning, "An active patch replaces the same function; the new patch goes on top, and disabling it brings the older patch's code back.",
+		"Make a cumulative patch (replace) of everything that is to be in effect."},
+	{NotCumulative, SevError, "The patch would be stacked on the active ones, where one that replaces them was asked for.",
+		"Build it as a cumulative patch (replace), or load it without --replace."},
+	{ContentsUnknown, SevNote, "Which functions the module replaces cannot be seen from the file; checks of functions were left out.",
+		"Nothing; the kernel checks them when it loads the module."},
+	{PatchLoaded, SevError, "A module of this name is loaded already.",
+		"Unload it first; a new version of a patch needs another name, or a cumulative patch that replaces this one."},
+	{NoSuchPatch, SevError, "There is no live patch of this name.",
+		"The list command shows what there is."},
+	{TransitionRunning, SevError, "Another patch is in transition; the kernel does one at a time.",
+		"Wait for it, or reverse it."},
+	{TransitionStalled, SevError, "Some tasks did not leave the functions in question before the deadline.",
+		"Try again with a longer deadline, or stop the tasks that are named."},
+	{PatchVanished, SevError, "The patch went away while it was waited for: somebody else disabled, replaced or unloaded it.",
+		"See who else manages patches on this system."},
+	{PatchLeft, SevError, "An operation failed and could not be undone in full.",
+		"The message says what is left; the status command shows it, and the wait command waits for it."},
+	{ModuleBusy, SevError, "The module is in use and cannot be removed. One whose patch was removed by force stays until the next boot.",
+		"Try again when its users are gone. It does no harm where it is."},
+	{ModuleRejected, SevError, "The kernel refused the module or the patch in it.",
+		"The message has what the kernel logged; build the patch for exactly this kernel."},
+	{NotPermitted, SevError, "The system may not be changed by who asks.",
+		"Run the command as root (CAP_SYS_MODULE)."},
+	{StoreConflict, SevError, "Another file is installed under this name.",
+		"Remove it first, or build the patch under another name."},
+	{StoreFailed, SevError, "What is installed for boot could not be read or changed.",
+		"See that the directory is there and can be written."},
 }
 
 // Catalogue gives every code with its meaning and remedy, in a fixed order.

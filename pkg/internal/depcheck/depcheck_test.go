@@ -20,8 +20,8 @@ var layers = [][]string{
 	{"pkg/object", "x86"},
 	{"symbols", "reloc"},
 	{"elfdiff"},
-	{"pkg/klp", "pkg/kernel", "pkg/livepatch"},
-	{"pkg/kernel/image"},
+	{"pkg/klp", "pkg/kernel"},
+	{"pkg/kernel/image", "pkg/livepatch"},
 	{"pkg/patch", "pkg/debuginfo"}, // nothing below pkg/report may know of debug information: it decides nothing
 	{"pkg/report", "pkg/module", "pkg/verify"},
 	{"examples/..."},
