@@ -409,7 +409,7 @@ func (c *closer) inbound() {
 			continue
 		}
 		_, dropped := matchAny(g.Rules.Inbound, s.Name)
-		if dropped || g.rows[sec] != 0 || g.excluded[sec] != "" {
+		if dropped || g.rows[sec] != 0 || g.excluded[sec] != "" || g.Rules.BesideOf(s.Name) != nil {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(sec))

@@ -23,6 +23,7 @@ type Rules struct {
 	Entry    []string  // callees whose call at a function's entry makes it replaceable
 	Init     []Ignored // code and data that are freed after init
 	NoPatch  []Ignored // code that cannot be replaced
+	Beside   []Beside
 	Inbound  []Ignored // references from here into replaced code are dropped, for this reason
 	Register []Refused // new or changed contents mean that something registers with the kernel at build or load time
 }
@@ -31,6 +32,24 @@ type Rules struct {
 func (r *Rules) Freed(section string) bool {
 	_, ok := matchAny(r.Init, section)
 	return ok
+}
+
+// Beside is a section that lives beside code without being a table of entries of
+// one size that have a site.
+type Beside struct {
+	Section string    // a name, or a prefix when it ends in '*'
+	Emit    [3]Action // by Format; Carry: what belongs to included code travels
+	How     string    // what brings its contents, or why they stay
+}
+
+// BesideOf gives the row for a section; nil when there is none.
+func (r *Rules) BesideOf(section string) *Beside {
+	for i := range r.Beside {
+		if matchSection(r.Beside[i].Section, section) {
+			return &r.Beside[i]
+		}
+	}
+	return nil
 }
 
 // Refused is a section whose new or changed contents a patch cannot carry, or a family of symbols in it.

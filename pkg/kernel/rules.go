@@ -30,6 +30,7 @@ func Rules() *elfdiff.Rules {
 		Entry:    []string{"__fentry__"},
 		Init:     freed(),
 		NoPatch:  noPatch(),
+		Beside:   beside(),
 		Inbound:  inbound(),
 		Register: register(),
 	}
@@ -141,7 +142,7 @@ func tables() []elfdiff.Table {
 		// struct jump_entry: code, target, key; 24 bytes of absolute addresses before 4.20.
 		refs("__jump_table", 16, 0, 4, 8), refs("__jump_table", 24, 0, 8, 16),
 		// struct static_call_site: site, key.
-		emit(refs(".static_call_sites", 8, 0, 4), objtools),
+		refs(".static_call_sites", 8, 0, 4),
 		// struct paravirt_patch_site up to 6.7: instr, u8 type, u8 length, padding; in older kernels the address is 8 bytes.
 		tail(site(".parainstructions", 16), 12), site(".parainstructions", 12),
 		site(".smp_locks", 4),
@@ -157,6 +158,28 @@ func tables() []elfdiff.Table {
 		derived(site(".kcfi_traps", 4)),
 		// Hints for objtool: an instruction, or a table entry, and what is special about it (s32, u32).
 		emit(derived(site(".discard.annotate_insn", 8)), [3]elfdiff.Action{elfdiff.Carry, elfdiff.Drop, elfdiff.Drop}),
+	}
+}
+
+// beside lists what belongs to code and is no table of entries with a site.
+func beside() []elfdiff.Beside {
+	const referred, unwind = "what included code or its table entries refer to", "unwind entries of included code, both halves, closed at its end"
+	return []elfdiff.Beside{
+		{Section: ".altinstr_replacement", Emit: carry, How: "replacement code of the entries of .altinstructions that travel"},
+		{Section: ".altinstr_aux", Emit: carry, How: referred},
+		{Section: ".fixup", Emit: carry, How: "code that the entries of __ex_table lead to (up to 5.16)"},
+		{Section: ".orc_unwind_ip", Emit: objtools, How: unwind},
+		{Section: ".orc_unwind", Emit: objtools, How: unwind},
+		{Section: ".orc_header", Emit: dropped, How: "a checksum that the build of the module, or its writer, gives"},
+		{Section: "__dyndbg", Emit: carry, How: referred}, // the descriptors of pr_debug
+		{Section: "__verbose", Emit: carry, How: referred},
+		{Section: ".printk_index", Emit: dropped, How: "an index of formats, for user space"},
+		// What the kernel has of tracepoints is referred to there; new ones are never registered.
+		{Section: "__tracepoints", Emit: dropped, How: "the kernel's own"},
+		{Section: "__tracepoints_ptrs", Emit: dropped, How: "the kernel's own list"},
+		{Section: "__tracepoints_strings", Emit: carry, How: referred},
+		{Section: "__tracepoint_str", Emit: dropped, How: "the kernel's own list of formats"},
+		{Section: ".static_call_tramp_key", Emit: dropped, How: "read when a module is loaded, for keys that only their trampoline is exported of"},
 	}
 }
 

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"context"
+	"debug/elf"
 	"slices"
 	"strings"
 	"testing"
@@ -196,4 +197,113 @@ func TestChecksumOfExport(t *testing.T) {
 	}
 	pair.Delta = d
 	refused(t, Options{}, []Pair{pair}, "export-changed")
+}
+
+// The proof sees faults in what the metadata say of callbacks and forced functions, and in unwind entries.
+func TestProofOfDirectives(t *testing.T) {
+	orig := []def{fn("f", one), fn("g", one)}
+	ips := def{sec: ".orc_unwind_ip", code: "00000000 00000000", typ: elf.STT_OBJECT, rels: []rel{{0, pc32, "f", 0}, {4, pc32, "f", 5}}}
+	table := def{sec: ".orc_unwind", code: "080000000500 100000000500", typ: elf.STT_OBJECT}
+	force := datum("__kpatch_force_func_f", ".kpatch.force", pointer, rel{0, abs64, "f", 0})
+	pair := pairOf(t, "vmlinux", "a.c", append(slices.Clone(orig), ips, table),
+		[]def{fn("f", two), fn("g", two), static(fn("pre", two)), kpatchCB("pre_patch", "pre"), force, ips, table})
+	for _, c := range []struct {
+		name   string
+		format elfdiff.Format
+		edit   func(b *object.Builder, f *object.File, sec object.SecID, name string) bool
+		code   diag.Code
+	}{
+		{"callback of another function", elfdiff.FormatKpatch, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			return name == ".kpatch.callbacks.pre_patch" && redirect(b, f, sec, 0, "f")
+		}, diag.VerifyCallback},
+		{"callback of another function", elfdiff.FormatKlp, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			return name == klp.SecObjects && redirect(b, f, sec, 16, "f")
+		}, diag.VerifyCallback},
+		{"callback of another kind", elfdiff.FormatKpatch, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			s := b.Section(sec)
+			s.Name = ".kpatch.callbacks.post_patch"
+			b.SetSection(sec, s)
+			return name == ".kpatch.callbacks.pre_patch"
+		}, diag.VerifyCallback},
+		{"no callback", elfdiff.FormatKlp, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			var keep []object.Reloc
+			for _, r := range relocs(f, sec) {
+				if r.Off != 16 {
+					keep = append(keep, r)
+				}
+			}
+			if name == klp.SecObjects {
+				b.SetRelocs(sec, keep)
+			}
+			return name == klp.SecObjects
+		}, diag.VerifyCallback},
+		{"another function forced", elfdiff.FormatKpatch, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			return name == klp.KpatchForceSection && redirect(b, f, sec, 0, "g")
+		}, diag.VerifyCallback},
+		{"another unwind entry", elfdiff.FormatKpatch, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			if name != ".orc_unwind" {
+				return false
+			}
+			s := b.Section(sec)
+			s.Data = slices.Clone(s.Data)
+			s.Data[6] ^= 8
+			b.SetSection(sec, s)
+			return true
+		}, diag.VerifyEntry},
+		{"half an unwind entry", elfdiff.FormatKpatch, func(b *object.Builder, f *object.File, sec object.SecID, name string) bool {
+			if name != ".orc_unwind" {
+				return false
+			}
+			s := b.Section(sec)
+			s.Data = s.Data[:len(s.Data)-6]
+			b.SetSection(sec, s)
+			return true
+		}, diag.VerifyEntry},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, p := written(t, c.format, pair)
+			edited := false
+			b := object.FromFile(p.File)
+			for i := 1; i < len(p.File.Sections) && !edited; i++ {
+				if p.File.Sections[i].Type == elf.SHT_PROGBITS && len(p.File.Sections[i].Data) > 0 {
+					mutant := object.FromFile(p.File)
+					if edited = c.edit(mutant, p.File, object.SecID(i), p.File.Sections[i].Name); edited {
+						b = mutant
+					}
+				}
+			}
+			if !edited {
+				t.Fatal("nothing to change")
+			}
+			data, err := b.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := object.Parse(data, object.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := verify.Verify(context.Background(), f, []verify.Pair{{Object: "vmlinux", Orig: pair.Orig.File, Patched: pair.Patched.File}}, verify.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(r.Findings, func(d diag.Diagnostic) bool { return d.Code == c.code && d.Severity == diag.SevError }) {
+				t.Errorf("%v, want %s", r.Findings, c.code)
+			}
+		})
+	}
+}
+
+// redirect lets the relocation at off of a section lead to another function.
+func redirect(b *object.Builder, f *object.File, sec object.SecID, off uint64, to string) bool {
+	rs, done := relocs(f, sec), false
+	for i := range rs {
+		for id := range f.Symbols {
+			if rs[i].Off == off && f.Symbols[id].Name == to {
+				rs[i].Sym, rs[i].Addend, done = object.SymID(id), 0, true
+			}
+		}
+	}
+	b.SetRelocs(sec, rs)
+	return done
 }

@@ -30,7 +30,8 @@ type orcEntry struct {
 // on, so that what happens to lie behind it is not taken for it.
 func (w *writer) unwind() {
 	ip, un := w.named1(orcIP), w.named1(orcUnwind)
-	if ip == 0 || un == 0 {
+	row := w.pp.Patched.Rules.BesideOf(orcIP)
+	if ip == 0 || un == 0 || row == nil || row.Emit[w.plan.opts.Format] != elfdiff.Carry {
 		return
 	}
 	f, g := w.pp.Patched.File, w.pp.Patched

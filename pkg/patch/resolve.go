@@ -128,9 +128,7 @@ func (w *writer) resolve() {
 	if w.plan.opts.Format == elfdiff.FormatKpatch {
 		w.restore()
 	}
-	if w.plan.opts.Format == elfdiff.FormatModule {
-		w.unwind()
-	}
+	w.unwind()
 	for _, u := range w.pp.sel.Changed {
 		main := w.pp.Patched.Units[u].Main
 		x := w.pp.Delta.OrigOf[main]

@@ -55,11 +55,17 @@ func (w *writer) keep(a elfdiff.AtomID) bool {
 	if site == nil || key == nil || w.pp.sel.Has(g.Resolve(key).Atom) {
 		return true
 	}
+	where := g.TargetText(g.Resolve(site))
+	if t := &f.Symbols[key.Sym]; sec == staticCalls && t.Undefined() && w.unknown(t.Name) {
+		d := w.diagnostic(diag.Undefined, a, at.Off, "%s makes a static call through its trampoline: the kernel has no symbol %s", where, t.Name)
+		d.Severity = diag.SevNote
+		w.diags = append(w.diags, d)
+		return false
+	}
 	k := w.owner(a, *key)
 	if k == nil || k.Object == klp.Vmlinux && !w.plan.opts.LateKlp {
 		return true
 	}
-	where := g.TargetText(g.Resolve(site))
 	t := f.Symbols[key.Sym]
 	switch {
 	case sec == staticCalls && strings.HasPrefix(k.Name, "__SCK__tp_func_"):
@@ -78,6 +84,17 @@ func (w *writer) keep(a elfdiff.AtomID) bool {
 		w.fail(diag.StaticKey, a, at.Off, "%s branches on the static key %s of %s", where, k.Name, k.Object)
 	}
 	return false
+}
+
+// unknown reports whether nobody has a symbol: it is not exported, and the kernel object's own symbols are known and lack it.
+func (w *writer) unknown(name string) bool {
+	set := w.plan.opts.Symbols
+	if _, ok := w.plan.defined[name]; ok || w.plan.opts.Partial {
+		return false
+	}
+	_, exported := set.Export(name)
+	o := set.Oracle(w.pp.Object)
+	return !exported && o != nil && !o.Has(name)
 }
 
 // owner gives the symbol of the running kernel that a reference would need; nil: none, or it is refused anyway.

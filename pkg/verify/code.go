@@ -107,6 +107,7 @@ func (c *checker) code(pairs []Pair) {
 	}
 	p.leftovers()
 	p.callbacks()
+	p.unwind()
 	for _, pr := range c.pairs {
 		p.changed(pr)
 	}
