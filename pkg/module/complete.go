@@ -50,7 +50,8 @@ func (c *Completion) Any() bool { return c.Returns+c.Retpolines+c.StaticCalls+c.
 // CompleteOptions is what Complete has to know of the kernel.
 type CompleteOptions struct {
 	// Call is the last byte of an unwind entry of an ordinary frame: 0 up to Linux 6.3, 2 from 6.4 on (struct orc_entry).
-	Call byte
+	Call     byte
+	NoUnwind bool // make no unwind entries
 	// Has reports whether the kernel has a symbol, by which a static call's key can be named; nil: it has all.
 	Has func(symbol string) bool
 }
@@ -69,7 +70,7 @@ func Complete(f *object.File, opts CompleteOptions) (*object.File, *Completion, 
 		c.branches()
 	}
 	var unwind []orcRow
-	if c.names[orcIP] == 0 {
+	if c.names[orcIP] == 0 && !opts.NoUnwind {
 		unwind = c.frames()
 	}
 	if !c.done.Any() && len(unwind) == 0 {

@@ -37,14 +37,15 @@ type Kernel struct {
 	Symbols    *symbols.Set // of vmlinux and of every module that pairs belong to, with exports
 	// CRC gives the checksum of an exported symbol; nil: the kernel has no CONFIG_MODVERSIONS.
 	CRC func(symbol string) (uint32, bool)
-	// Traceable reports whether ftrace can redirect the function at an address of
-	// vmlinux (or of module, where addresses count from its sections); nil: the objects alone decide.
-	Traceable func(object string, name string, addr uint64) bool
+	// Traceable reports whether ftrace can redirect the function of a kernel object
+	// that has a name, an address (0: not known) and a position among those of that name; nil: the objects alone decide.
+	Traceable func(object, name string, addr, pos uint64) bool
 
-	UnwindCall   byte // last byte of the unwind entry of an ordinary frame; see CompleteOptions
-	ReturnThunk  bool // functions return through __x86_return_thunk
-	KCFI         bool // indirect calls check a hash before the function
-	ClearsRelocs bool // relocations that waited for a module are taken back when it goes (Linux 6.3 and later)
+	UnwindCall   byte   // last byte of the unwind entry of an ordinary frame; see CompleteOptions
+	UnwindOther  string // not empty: how unwind entries differ from those that Complete makes, so that it must not make any
+	ReturnThunk  bool   // functions return through __x86_return_thunk
+	KCFI         bool   // indirect calls check a hash before the function
+	ClearsRelocs bool   // relocations that waited for a module are taken back when it goes (Linux 6.3 and later)
 }
 
 // Pair is one object before and after, and the kernel object that it belongs to.
@@ -87,7 +88,7 @@ func Build(ctx context.Context, pairs []Pair, k *Kernel, opts Options) (*Result,
 	for i := range pairs {
 		p := pairs[i]
 		o := k.Symbols.Oracle(p.Object)
-		co := CompleteOptions{Call: k.UnwindCall}
+		co := CompleteOptions{Call: k.UnwindCall, NoUnwind: k.UnwindOther != ""}
 		if o != nil {
 			co.Has = func(s string) bool {
 				_, ok := k.Symbols.Export(s)
@@ -172,7 +173,7 @@ func (w *writer) traceable(c *patch.Contents) {
 	}
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		if f.Replaces() && !w.k.Traceable(f.Object, f.OrigName, f.Addr) {
+		if f.Replaces() && !w.k.Traceable(f.Object, f.OrigName, f.Addr, f.Pos) {
 			w.diags = append(w.diags, diag.New(diag.NoFtraceEntry, diag.Place{File: f.File, Section: f.Section, Symbol: f.OrigName},
 				"%s of the running kernel does not call the tracer at its entry", f.OrigName))
 		}

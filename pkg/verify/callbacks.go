@@ -30,14 +30,22 @@ func (p *prover) callbacks() {
 		k := call{c.Object, c.Kind}
 		name := p.p.f.SymName(c.Func)
 		w, ok := wants[k]
-		switch s := &p.p.f.Symbols[c.Func]; {
+		s := &p.p.f.Symbols[c.Func]
+		fn := site{s.Sec, s.Value}
+		if own, ok := p.takers[c.Func]; ok {
+			if own == (site{}) {
+				continue // a callback of the module's own, and none of the objects'
+			}
+			fn = own
+		}
+		switch {
 		case seen[k]:
 			p.failSym(diag.VerifyCallback, name, "is a second %s callback of %s", c.Kind, c.Object)
 		case !ok:
 			p.failSym(diag.VerifyCallback, name, "is the %s callback of %s, for which the patched objects have none", c.Kind, c.Object)
 		default:
 			p.count("callbacks", 1)
-			if at, ok := w.pr.at[w.at]; !ok || at != (site{s.Sec, s.Value}) {
+			if at, ok := w.pr.at[w.at]; !ok || at != fn {
 				p.failSym(diag.VerifyCallback, name, "is the %s callback of %s, want %s", c.Kind, c.Object, w.pr.q.where(w.at.sec, int64(w.at.off)))
 			}
 		}

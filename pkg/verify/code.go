@@ -58,6 +58,8 @@ type prover struct {
 	cover   map[object.SecID][]span
 	fresh   []item // code whose tables were not looked at yet
 	entries map[site]bool
+	ours    map[object.SymID]bool // functions of the patch that come from no object
+	takers  map[object.SymID]site // those of them that take relocations back, and the callback of an object that they call first
 }
 
 func (c *checker) code(pairs []Pair) {
@@ -88,6 +90,7 @@ func (c *checker) code(pairs []Pair) {
 		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: open(pairs[i].Orig), q: open(pairs[i].Patched), at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
 	}
 	p := &prover{checker: c, seen: map[itemKey]bool{}, from: map[site]itemKey{}, cover: map[object.SecID][]span{}, entries: map[site]bool{}}
+	p.machinery()
 	p.start()
 	p.claims()
 	for len(p.work) > 0 || len(p.fresh) > 0 {
@@ -133,6 +136,9 @@ func (p *prover) start() {
 	for i := 1; i < len(p.p.f.Symbols); i++ {
 		s := &p.p.f.Symbols[i]
 		if s.Type() != elf.STT_FUNC || s.Sec == 0 || s.Size == 0 || !p.p.f.Sections[s.Sec].Exec() || glue(p.p.f.Sections[s.Sec].Name) {
+			continue
+		}
+		if p.ours[object.SymID(i)] {
 			continue
 		}
 		at := site{s.Sec, s.Value}

@@ -26,6 +26,7 @@ func (c *checker) structure() {
 	c.metadata()
 	c.shapes()
 	c.ftrace()
+	c.loader()
 	cov.Reached = true
 }
 
@@ -188,7 +189,8 @@ func (c *checker) metadata() {
 	case Final:
 		p, err = klp.ReadFinal(c.p.f)
 		if err == nil && len(p.Objects) == 0 {
-			if s, _, serr := klp.ReadStatic(c.p.f, nil); serr == nil {
+			if s, _, serr := klp.ReadStatic(c.p.f, c.opts.Layout); serr == nil {
+				c.static = true
 				p.Objects, p.Callbacks = s.Objects, s.Callbacks
 			}
 		}

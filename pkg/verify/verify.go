@@ -89,6 +89,11 @@ type Options struct {
 	Symbols map[string]Symbols // by kernel object
 	Exports Exports
 	Rules   *elfdiff.Rules // rows of tables and of line numbers; nil: pkg/kernel's
+
+	// For finished modules; zero values are not checked.
+	Layout   *klp.Layout                        // of the livepatch structures; nil: klp.DefaultLayout
+	Vermagic string                             // of the kernel
+	CRC      func(symbol string) (uint32, bool) // checksums of exported symbols
 }
 
 // Level is a level of proof.
@@ -221,6 +226,8 @@ type checker struct {
 	p     *view      // the patch
 	klp   *klp.Patch // what its metadata say; nil when they cannot be read
 	pairs []*pair
+
+	static bool // the patch describes itself in the structures of the livepatch core
 }
 
 func newChecker(ctx context.Context, patch *object.File, opts Options) *checker {

@@ -521,7 +521,7 @@ func formatOf(f *object.File) Format {
 	for i := range f.Sections {
 		n := f.Sections[i].Name
 		switch {
-		case f.Sections[i].Flags&object.SHF_RELA_LIVEPATCH != 0 || strings.HasPrefix(n, klp.RelaPrefix):
+		case f.Sections[i].Flags&object.SHF_RELA_LIVEPATCH != 0 || strings.HasPrefix(n, klp.RelaPrefix) || n == klp.StaticSection:
 			return Final
 		case n == klp.KpatchFuncsSection || n == klp.KpatchRelocsSection:
 			form = Kpatch

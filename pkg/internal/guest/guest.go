@@ -102,7 +102,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tmpfs tmp /tmp
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
-echo 5 > /proc/sys/kernel/printk
+echo 1 > /proc/sys/kernel/printk
 dmesg -c >/dev/null
 stty -onlcr 2>/dev/null
 echo ` + begin + `
