@@ -19,6 +19,8 @@ import (
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/patch"
 	"github.com/kdelta/kdelta/pkg/report"
+	"github.com/kdelta/kdelta/pkg/verify"
+	"github.com/kdelta/kdelta/symbols"
 )
 
 // Exit codes of kdelta patch.
@@ -31,7 +33,7 @@ const (
 
 var patchCommand = &command{
 	name:  "patch",
-	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--entry-size SECTION=N]... [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
+	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--entry-size SECTION=N]... [--no-verify] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
 	short: "write a livepatch object with the functions that differ",
 	long: `
 Compares pairs of objects, decides about all of them together and writes one
@@ -55,6 +57,9 @@ nobody exports or defines is refused.
 --format klp is the intermediate form of the kernel's own build (6.19 and later),
 kpatch that of kpatch-build: link it with ld -r, then kdelta finalize.
 
+What is about to be written is read back and proved, as kdelta verify does; what is
+refuted is not written. --no-verify leaves that out.
+
 --entry-size says how long the entries of a kernel table are, where the objects do not tell.
 
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
@@ -70,10 +75,11 @@ type pairArgs struct {
 }
 
 type patchArgs struct {
-	pairs   []pairArgs
-	out     string
-	json    bool
-	verbose bool
+	pairs    []pairArgs
+	out      string
+	json     bool
+	verbose  bool
+	unproved bool // write without proof
 
 	symbols []symbolFile
 	symvers []string
@@ -118,6 +124,7 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.StringVar(&a.out, "o", "", "write the patch object to `OUT`")
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.PatchSchema+" to standard output (kdelta schema --patch prints its schema)")
+	fs.BoolVar(&a.unproved, "no-verify", false, "write without the proof that kdelta verify gives")
 	fs.BoolVar(&a.verbose, "v", false, "list every piece that the patch holds, and notes")
 	a.rules = kernel.Rules()
 	entrySize(fs, a.rules)
@@ -253,11 +260,45 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 	if err != nil {
 		return trouble(err, a.out)
 	}
+	if !a.unproved {
+		ds, err := a.prove(ctx, data, pairs, &k, set)
+		if err != nil {
+			return trouble(err, a.out)
+		}
+		if r.Diagnostics = append(r.Diagnostics, ds...); diag.HasErrors(ds) {
+			return patchRefused
+		}
+	}
 	if err := writeOutput(a.out, data); err != nil {
 		return trouble(err, a.out)
 	}
 	r.Contents, r.Output = plan.Contents(), report.Input{Name: a.out, Size: len(data)}
 	return patchWritten
+}
+
+// prove reads the patch back from its bytes and gives what speaks against it. Objects
+// of the same patch that are not seen may define what this one leaves undefined.
+func (a *patchArgs) prove(ctx context.Context, data []byte, pairs []patch.Pair, k *knowledge, set *symbols.Set) ([]diag.Diagnostic, error) {
+	f, err := object.Parse(data, object.Options{Name: a.out})
+	if err != nil {
+		return nil, err
+	}
+	opts := k.verifyOptions(set, a.rules)
+	opts.Part = a.partial
+	vp := make([]verify.Pair, len(pairs))
+	for i, p := range pairs {
+		vp[i] = verify.Pair{Object: p.Object, Orig: p.Orig.File, Patched: p.Patched.File}
+	}
+	r, err := verify.Verify(ctx, f, vp, opts)
+	if err != nil {
+		return nil, err
+	}
+	for i := range r.Findings {
+		if r.Findings[i].Severity != diag.SevError {
+			r.Findings[i].Severity = diag.SevNote // kdelta verify warns of what it cannot prove
+		}
+	}
+	return r.Findings, nil
 }
 
 // entrySize makes the repeatable flag --entry-size, which adds to rules.

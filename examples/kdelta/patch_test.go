@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
 )
@@ -257,6 +260,38 @@ func TestEntrySizeFlag(t *testing.T) {
 		r := do(patchArgsOf(out, append([]string{"--entry-size", c.size}, pair...)...)...)
 		if c.code >= 0 && r.code != c.code || !strings.Contains(r.errOut, c.err) || c.err == "" && strings.Contains(r.errOut, "table-size") {
 			t.Errorf("%s: %+v", c.size, r)
+		}
+	}
+}
+
+// What is written was proved; what is refuted is not written.
+func TestPatchProves(t *testing.T) {
+	dir := t.TempDir()
+	pair := sides("static-local-new/gcc")
+	a := &patchArgs{pairs: []pairArgs{{object: "vmlinux", orig: pair[0], patched: pair[1]}}, out: filepath.Join(dir, "out.o"), rules: kernel.Rules()}
+	if code := a.run(context.Background(), &report.Patch{}); code != patchWritten {
+		t.Fatal(code)
+	}
+	data := readFile(t, a.out)
+	ds, err := a.prove(context.Background(), data, a.compared, &knowledge{}, nil)
+	if err != nil || diag.HasErrors(ds) {
+		t.Fatal(err, ds)
+	}
+	f := parsedFile(t, a.out)
+	for i := range f.Sections {
+		if f.Sections[i].Name != ".text.f" {
+			continue
+		}
+		bad := slices.Clone(data)
+		bad[int(f.Sections[i].Offset)+len(f.Sections[i].Data)-1] ^= 1
+		if ds, err = a.prove(context.Background(), bad, a.compared, &knowledge{}, nil); err != nil || !diag.HasErrors(ds) || ds[0].Code != diag.VerifyCode {
+			t.Errorf("%v, %v", err, ds)
+		}
+	}
+	for _, args := range [][]string{{"--no-verify"}, {}} {
+		out := filepath.Join(dir, "again.o")
+		if r := do(patchArgsOf(out, append(args, pair...)...)...); r.code != patchWritten || !slices.Equal(readFile(t, out), data) {
+			t.Errorf("%v: %+v", args, r)
 		}
 	}
 }

@@ -8,24 +8,28 @@ import (
 
 var schemaCommand = &command{
 	name:  "schema",
-	args:  "[--patch | --explain]",
-	short: "print the JSON schema of what diff, patch and explain write with --json",
-	long:  "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " + report.ExplainSchema + ".",
+	args:  "[--patch | --explain | --verify]",
+	short: "print the JSON schema of what diff, patch, explain and verify write with --json",
+	long: "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " +
+		report.ExplainSchema + ", with --verify of " + report.VerifySchema + ".",
 	run: func(e *env, c *command, args []string) int {
 		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		ofPatch := fs.Bool("patch", false, "that of "+report.PatchSchema)
-		ofExplain := fs.Bool("explain", false, "that of "+report.ExplainSchema)
+		text, n := report.Schema(), 0
+		for _, s := range []struct {
+			flag, name string
+			text       func() string
+		}{{"patch", report.PatchSchema, report.SchemaOfPatch}, {"explain", report.ExplainSchema, report.SchemaOfExplain}, {"verify", report.VerifySchema, report.SchemaOfVerify}} {
+			fs.BoolFunc(s.flag, "that of "+s.name, func(string) error {
+				text = s.text()
+				n++
+				return nil
+			})
+		}
 		if _, err := c.parse(e, fs, args, 0); err != nil {
 			return fail(err)
 		}
-		text := report.Schema()
-		switch {
-		case *ofPatch && *ofExplain:
-			return fail(c.usageError(e, "--patch and --explain are two schemas"))
-		case *ofPatch:
-			text = report.SchemaOfPatch()
-		case *ofExplain:
-			text = report.SchemaOfExplain()
+		if n > 1 {
+			return fail(c.usageError(e, "one schema at a time"))
 		}
 		_, e.fault = e.out.WriteString(text)
 		return 0

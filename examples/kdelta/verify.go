@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"strings"
 
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -24,9 +21,6 @@ const (
 	verifyTrouble = 1
 	verifyRefuted = 2
 )
-
-// verifySchema is the name and version of the JSON document of kdelta verify.
-const verifySchema = "kdelta.verify/v1"
 
 var verifyCommand = &command{
 	name:  "verify",
@@ -65,7 +59,7 @@ type verifyArgs struct {
 func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	a := &verifyArgs{}
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.BoolVar(&a.json, "json", false, "write the document "+verifySchema+" to standard output")
+	fs.BoolVar(&a.json, "json", false, "write the document "+report.VerifySchema+" to standard output (kdelta schema --verify prints its schema)")
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
 	a.rules = kernel.Rules()
 	entrySize(fs, a.rules)
@@ -138,13 +132,12 @@ func runVerify(e *env, c *command, args []string) int {
 		}
 	}
 	diag.Sort(a.findings)
+	doc := report.Verify{Patch: a.patch, Result: r, Diagnostics: a.findings, All: a.verbose}
 	if a.json {
-		e.fault = a.writeJSON(e, r)
+		e.fault = doc.WriteJSON(e.out)
 		return code
 	}
-	if r != nil {
-		a.writeText(e, r)
-	}
+	e.fault = doc.WriteText(e.out)
 	_ = report.WriteDiagnosticsText(e.err, a.findings, report.TextOptions{}) // nobody is left to tell
 	return code
 }
@@ -181,9 +174,14 @@ func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
 			return nil, err
 		}
 	}
-	opts := verify.Options{Symbols: map[string]verify.Symbols{}, Rules: a.rules}
 	set, ds := k.set(objects, originals)
 	a.findings = append(a.findings, ds...)
+	return verify.Verify(ctx, p, pairs, k.verifyOptions(set, a.rules))
+}
+
+// verifyOptions gives what is known of the kernel as a proof takes it.
+func (k *knowledge) verifyOptions(set *symbols.Set, rules *elfdiff.Rules) verify.Options {
+	opts := verify.Options{Symbols: map[string]verify.Symbols{}, Rules: rules}
 	if len(k.symvers) > 0 {
 		opts.Exports = set
 	}
@@ -197,7 +195,7 @@ func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
 		}
 		opts.Symbols[t.Object] = verify.Known{Names: verify.NamesOf(t.Object, k.tables...), Oracle: oracle}
 	}
-	return verify.Verify(ctx, p, pairs, opts)
+	return opts
 }
 
 func readObject(path string) (*object.File, error) {
@@ -206,97 +204,4 @@ func readObject(path string) (*object.File, error) {
 		return nil, err
 	}
 	return object.Parse(data, object.Options{Name: path})
-}
-
-// levelWord says what became of a level.
-func levelWord(c *verify.Coverage) string {
-	switch {
-	case c.Errors > 0:
-		return "refuted"
-	case c.Reached:
-		return "proved"
-	}
-	return "not reached"
-}
-
-func (a *verifyArgs) writeText(e *env, r *verify.Result) {
-	fmt.Fprintf(e.out, "%s: form %s\n", clean(a.patch), r.Format)
-	for i := range r.Levels {
-		c := &r.Levels[i]
-		fmt.Fprintf(e.out, "%-10s  %s", c.Level, levelWord(c))
-		if c.Errors > 0 {
-			fmt.Fprintf(e.out, " (%d)", c.Errors)
-		}
-		if c.Why != "" {
-			fmt.Fprintf(e.out, ": %s", clean(c.Why))
-		}
-		fmt.Fprintln(e.out)
-		for _, n := range c.Counts {
-			if a.verbose {
-				fmt.Fprintf(e.out, "            %7d %s\n", n.N, n.What)
-			}
-		}
-	}
-}
-
-// clean makes a name from a file harmless on a terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-}
-
-type verifyLevel struct {
-	Level   string         `json:"level"`
-	Verdict string         `json:"verdict"`
-	Reached bool           `json:"reached"`
-	Why     string         `json:"why"`
-	Errors  int            `json:"errors"`
-	Counts  map[string]int `json:"counts"`
-}
-
-type verifyFinding struct {
-	Code     diag.Code     `json:"code"`
-	Severity diag.Severity `json:"severity"`
-	File     string        `json:"file"`
-	Symbol   string        `json:"symbol"`
-	Section  string        `json:"section"`
-	Offset   string        `json:"offset"`
-	Message  string        `json:"message"`
-	Remedy   string        `json:"remedy"`
-}
-
-// writeJSON writes the document verifySchema; r is nil when nothing could be checked.
-func (a *verifyArgs) writeJSON(e *env, r *verify.Result) error {
-	doc := struct {
-		Schema      string          `json:"schema"`
-		Patch       string          `json:"patch"`
-		Format      string          `json:"format"`
-		Levels      []verifyLevel   `json:"levels"`
-		Diagnostics []verifyFinding `json:"diagnostics"`
-	}{Schema: verifySchema, Patch: clean(a.patch), Levels: []verifyLevel{}, Diagnostics: []verifyFinding{}}
-	if r != nil {
-		doc.Format = r.Format.String()
-		for i := range r.Levels {
-			c := &r.Levels[i]
-			l := verifyLevel{c.Level.String(), levelWord(c), c.Reached, clean(c.Why), c.Errors, map[string]int{}}
-			for _, n := range c.Counts {
-				l.Counts[n.What] = n.N
-			}
-			doc.Levels = append(doc.Levels, l)
-		}
-	}
-	for _, d := range a.findings {
-		off := ""
-		if d.Place.HasOffset {
-			off = fmt.Sprintf("0x%x", d.Place.Offset)
-		}
-		doc.Diagnostics = append(doc.Diagnostics, verifyFinding{d.Code, d.Severity, clean(d.Place.File), clean(d.Place.Symbol), clean(d.Place.Section), off, clean(d.Message), cmp.Or(d.Remedy, diag.Lookup(d.Code).Remedy)})
-	}
-	enc := json.NewEncoder(e.out)
-	enc.SetIndent("", " ")
-	return enc.Encode(doc)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kdelta/kdelta/pkg/report"
 )
 
 // doVerify runs the command itself, wherever the list of commands has it.
@@ -86,7 +88,7 @@ func TestVerify(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if doc.Schema != verifySchema || doc.Format != "klp" || len(doc.Levels) != 3 || doc.Levels[2].Verdict != "refuted" || len(doc.Diagnostics) == 0 || doc.Diagnostics[0].Remedy == "" {
+	if doc.Schema != report.VerifySchema || doc.Format != "klp" || len(doc.Levels) != 3 || doc.Levels[2].Verdict != "refuted" || len(doc.Diagnostics) == 0 || doc.Diagnostics[0].Remedy == "" {
 		t.Errorf("%s", r.out)
 	}
 }

@@ -47,6 +47,12 @@ func (c *canon) equalLines(d *canon) bool {
 	return bytes.Equal(a, b) && bytes.Equal(c.soft, d.soft)
 }
 
+// decode gives instructions until it is called again.
+func (p *prover) decode(code []byte) []insn {
+	p.insns, _ = decodeTo(p.insns[:0], code)
+	return p.insns
+}
+
 // canonOf gives the canon of the piece of the original (0) or patched object (1) at a place.
 func (p *prover) canonOf(pr *pair, side int, at site) *canon {
 	if pr.canons[side] == nil {
@@ -74,7 +80,7 @@ func (p *prover) canon(v *view, sec object.SecID, sp span) *canon {
 	d := bytes.Clone(v.data(sec, sp.lo, sp.hi))
 	var insns []insn
 	if c.code {
-		insns, _ = decode(d)
+		insns = p.decode(d)
 	}
 	refs := v.refs(sec, sp.lo, sp.hi, insns)
 	for i := range refs {
@@ -151,14 +157,7 @@ func (p *prover) describeTo(c *canon, v *view, sec object.SecID, sp span, r *ref
 	if s.Exec() {
 		// Code without a name, as far as control runs from here.
 		if *c.budget > 0 && anchor >= 0 && anchor < int64(s.Size) {
-			insns, _ := decode(v.data(tsec, uint64(anchor), t.hi))
-			n := t.hi - uint64(anchor)
-			for _, in := range insns {
-				if in.endsFlow {
-					n = in.end
-					break
-				}
-			}
+			n := flowEnd(v.data(tsec, uint64(anchor), t.hi))
 			*c.budget -= 1 + int(min(n, canonBudget)/64)
 			sub := p.canonBody(v, tsec, uint64(anchor), n, c.depth+1, sec, sp, c.budget)
 			c.hard, c.soft = append(c.hard, sub.hard...), append(c.soft, sub.soft...)
@@ -251,7 +250,7 @@ const canonBudget = 1000
 func (p *prover) canonBody(v *view, sec object.SecID, off, n uint64, depth int, home object.SecID, in span, budget *int) *canon {
 	c := &canon{depth: depth, home: home, in: in, budget: budget}
 	d := bytes.Clone(v.data(sec, off, off+n))
-	insns, _ := decode(d)
+	insns := p.decode(d)
 	refs := v.refs(sec, off, off+n, insns)
 	for i := range refs {
 		if r := &refs[i]; r.off+r.size <= uint64(len(d)) {
@@ -302,6 +301,8 @@ func (p *prover) changedFunc(pr *pair, at site, s *object.Symbol, id object.SymI
 	o := &pr.o.f.Symbols[orig]
 	x, y := p.canonOf(pr, 0, site{o.Sec, o.Value}), p.canonOf(pr, 1, at)
 	if x == nil || y == nil || x.equal(y) || x.equalLines(y) {
+		clear(pr.canons[0]) // nobody asks for these again
+		clear(pr.canons[1])
 		return
 	}
 	f := symbols.Parse(s.Name)

@@ -60,6 +60,7 @@ type prover struct {
 	entries map[site]bool
 	ours    map[object.SymID]bool // functions of the patch that come from no object
 	takers  map[object.SymID]site // those of them that take relocations back, and the callback of an object that they call first
+	insns   []insn                // of p.decode
 }
 
 func (c *checker) code(pairs []Pair) {

@@ -310,7 +310,7 @@ func (c *checker) functions(p *klp.Patch) {
 		}
 	}
 	c.count("replaced functions", n)
-	if n == 0 && len(p.Callbacks) == 0 && c.res.Format != Final {
+	if n == 0 && len(p.Callbacks) == 0 && c.res.Format != Final && !c.opts.Part {
 		c.failSym(diag.VerifyFunction, "", "the patch replaces nothing: the kernel refuses it")
 	}
 }
@@ -398,7 +398,7 @@ func (c *checker) resolution() {
 		}
 	}
 	c.count("kernel symbols", len(asked))
-	if c.opts.Exports != nil {
+	if c.opts.Exports != nil && !c.opts.Part {
 		for i := 1; i < len(c.p.f.Symbols); i++ {
 			s := &c.p.f.Symbols[i]
 			if s.Shndx != elf.SHN_UNDEF || s.Bind() != elf.STB_GLOBAL || s.Name == "" || s.Name == "_GLOBAL_OFFSET_TABLE_" || strings.HasPrefix(s.Name, klp.SymPrefix) {

@@ -94,6 +94,9 @@ type Options struct {
 	Layout   *klp.Layout                        // of the livepatch structures; nil: klp.DefaultLayout
 	Vermagic string                             // of the kernel
 	CRC      func(symbol string) (uint32, bool) // checksums of exported symbols
+	// Part says that the object is one of several of a patch: it may replace nothing
+	// itself, and what it leaves undefined the others may define.
+	Part bool
 }
 
 // Level is a level of proof.

@@ -286,7 +286,10 @@ type insn struct {
 }
 
 // decode splits code into instructions; ok is false when it does not decode to its end.
-func decode(code []byte) (out []insn, ok bool) {
+func decode(code []byte) (out []insn, ok bool) { return decodeTo(nil, code) }
+
+// decodeTo is decode into a slice that is used again.
+func decodeTo(out []insn, code []byte) ([]insn, bool) {
 	w := x86.Walker{Code: code}
 	for w.Next() {
 		in := insn{off: uint64(w.Off), end: uint64(w.Off) + uint64(w.Inst.Len), branch: w.Inst.IsBranch(), endsFlow: w.Inst.EndsFlow(), immOff: uint64(w.Off) + uint64(w.Inst.ImmOff)}
@@ -297,6 +300,17 @@ func decode(code []byte) (out []insn, ok bool) {
 		out = append(out, in)
 	}
 	return out, w.Err == nil
+}
+
+// flowEnd gives how far control runs from the start of code: to the end of the first instruction that ends flow.
+func flowEnd(code []byte) uint64 {
+	w := x86.Walker{Code: code}
+	for w.Next() {
+		if w.Inst.EndsFlow() {
+			return uint64(w.Off) + uint64(w.Inst.Len)
+		}
+	}
+	return uint64(len(code))
 }
 
 // refs gives the references of a piece. insns is nil for data. Operands that

@@ -22,8 +22,8 @@ var layers = [][]string{
 	{"elfdiff"},
 	{"pkg/klp", "pkg/kernel"},
 	{"pkg/kernel/image", "pkg/livepatch"},
-	{"pkg/patch", "pkg/debuginfo"}, // nothing below pkg/report may know of debug information: it decides nothing
-	{"pkg/report", "pkg/module", "pkg/verify"},
+	{"pkg/patch", "pkg/debuginfo", "pkg/verify"}, // nothing below pkg/report may know of debug information: it decides nothing
+	{"pkg/report", "pkg/module"},
 	{"examples/..."},
 }
 
