@@ -3,6 +3,7 @@ package elfdiff
 import (
 	"context"
 	"debug/elf"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -315,9 +316,44 @@ func (c *closer) replaced() {
 			c.fail(diag.WeakChanged, at.Sec, at.Off, 0, "%s is a weak definition", name)
 		}
 		if !c.a.Replaceable(c.d.OrigOf[unit.Main]) {
-			c.fail(diag.NoFtraceEntry, at.Sec, at.Off, 0, "the original %s does not call %s at its entry", name, strings.Join(c.a.Rules.Entry, " or "))
+			c.fail(diag.NoFtraceEntry, at.Sec, at.Off, 0, "the original %s does not call %s at its entry; %s", name, strings.Join(c.a.Rules.Entry, " or "), c.callers(unit.Main))
 		}
 	}
+}
+
+// callers says which functions of the object could be replaced instead of one that
+// cannot: the nearest that lead to it.
+func (c *closer) callers(a AtomID) string {
+	const most = 8
+	seen := map[AtomID]bool{a: true}
+	var names []string
+	more := 0
+	for work := []AtomID{a}; len(work) > 0; work = work[1:] {
+		for _, u := range c.b.users(work[0]) {
+			r := c.b.speaker(u.atom)
+			if seen[r] || c.b.Atoms[r].Kind != AtomFunc {
+				continue
+			}
+			seen[r] = true
+			_, init := matchAny(c.b.Rules.Init, c.b.File.Sections[c.b.Atoms[r].Sec].Name)
+			_, not := matchAny(c.b.Rules.NoPatch, c.b.File.Sections[c.b.Atoms[r].Sec].Name)
+			switch x := c.d.OrigOf[r]; {
+			case init || not || !c.a.Replaceable(x):
+				work = append(work, r)
+			case len(names) < most:
+				names = append(names, c.a.Name(x))
+			default:
+				more++
+			}
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return "no function of this object that leads to it can be replaced"
+	case more > 0:
+		return fmt.Sprintf("callers that can be replaced: %s and %d more", strings.Join(names, ", "), more)
+	}
+	return "callers that can be replaced: " + strings.Join(names, ", ")
 }
 
 // Replaceable reports whether a function calls one of Rules.Entry first, right at its entry or behind ENDBR64.

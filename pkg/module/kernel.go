@@ -18,11 +18,6 @@ func Of(k *image.Kernel, modules []*image.Module, located map[string][]symbols.S
 	if err != nil {
 		return nil, nil, err
 	}
-	mod, ok := k.Struct("module")
-	name, ok2 := mod.Member("name")
-	if !ok || !ok2 {
-		return nil, nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.ImageLacks, diag.Place{File: k.Name}, "no struct module")}}
-	}
 	table, err := k.Table()
 	if err != nil {
 		return nil, nil, err
@@ -46,7 +41,7 @@ func Of(k *image.Kernel, modules []*image.Module, located map[string][]symbols.S
 	}
 	major, minor := k.Version()
 	out := &Kernel{
-		Vermagic: k.Vermagic, Layout: layout, ModuleSize: mod.Size, ModuleName: name.Offset,
+		Vermagic: k.Vermagic, Layout: layout,
 		Symbols:      symbols.NewSet(k.Symvers(), oracles...),
 		UnwindCall:   k.ORC().Call(),
 		ReturnThunk:  k.ReturnThunk(),

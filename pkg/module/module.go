@@ -30,11 +30,8 @@ import (
 // Kernel is what has to be known of the kernel that is to load the module.
 type Kernel struct {
 	Vermagic string // whole, with its trailing space
-	// Layout of the livepatch structures; its ModuleInit and ModuleExit are set.
-	Layout     *klp.Layout
-	ModuleSize uint64       // sizeof(struct module)
-	ModuleName uint64       // offset of its name, MODULE_NAME_LEN bytes
-	Symbols    *symbols.Set // of vmlinux and of every module that pairs belong to, with exports
+	Layout   *klp.Layout  // of the livepatch structures and of struct module
+	Symbols  *symbols.Set // of vmlinux and of every module that pairs belong to, with exports
 	// CRC gives the checksum of an exported symbol; nil: the kernel has no CONFIG_MODVERSIONS.
 	CRC func(symbol string) (uint32, bool)
 	// Traceable reports whether ftrace can redirect the function of a kernel object
@@ -157,8 +154,8 @@ func check(k *Kernel, opts Options) error {
 		fail(diag.KlpInit, "the kernel's structures, symbols or vermagic are not known")
 	} else if err := k.Layout.Check(); err != nil {
 		fail(diag.KlpInit, "%v", err)
-	} else if l := k.Layout; l.ModuleInit == 0 || l.ModuleInit+8 > k.ModuleSize || l.ModuleExit+8 > k.ModuleSize || k.ModuleName+klp.MaxObjectName+1 > k.ModuleSize || k.ModuleSize > 1<<16 {
-		fail(diag.KlpInit, "struct module of %d bytes with name at %d, init at %d and exit at %d", k.ModuleSize, k.ModuleName, l.ModuleInit, l.ModuleExit)
+	} else if l := k.Layout; l.ModuleInit == 0 || l.ModuleInit+8 > l.ModuleSize || l.ModuleExit+8 > l.ModuleSize || l.ModuleName+klp.MaxObjectName+1 > l.ModuleSize || l.ModuleSize > 1<<16 {
+		fail(diag.KlpInit, "struct module of %d bytes with name at %d, init at %d and exit at %d", l.ModuleSize, l.ModuleName, l.ModuleInit, l.ModuleExit)
 	}
 	if strings.ContainsRune(opts.Describe, 0) {
 		fail(diag.KlpInit, "the description holds a NUL")
@@ -274,10 +271,10 @@ func (w *writer) undef(name string) object.SymID {
 
 // module adds struct module, which the loader moves about with everything in it that is not a section.
 func (w *writer) module() object.SymID {
-	d := make([]byte, w.k.ModuleSize)
-	copy(d[w.k.ModuleName:], w.opts.Name)
+	d := make([]byte, w.k.Layout.ModuleSize)
+	copy(d[w.k.Layout.ModuleName:], w.opts.Name)
 	sec := w.b.AddSection(object.BuildSection{Name: moduleSection, Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC | elf.SHF_WRITE, Addralign: 64, Data: d})
-	return w.b.AddSymbol(object.BuildSymbol{Name: thisModule, Sec: sec, Size: w.k.ModuleSize, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT)})
+	return w.b.AddSymbol(object.BuildSymbol{Name: thisModule, Sec: sec, Size: w.k.Layout.ModuleSize, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT)})
 }
 
 // modinfo adds what the loader reads before anything else.

@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"pkg/kernel/image", "pkg/livepatch"},
 	{"pkg/patch", "pkg/debuginfo", "pkg/verify"}, // nothing below pkg/report may know of debug information: it decides nothing
 	{"pkg/report", "pkg/module"},
+	{"pkg/build"},
 	{"examples/..."},
 }
 

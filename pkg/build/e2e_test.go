@@ -1,9 +1,8 @@
-package module_test
+package build_test
 
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,13 +12,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kdelta/kdelta/pkg/build"
 	"github.com/kdelta/kdelta/pkg/internal/guest"
 	"github.com/kdelta/kdelta/pkg/internal/kbuild"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/module"
-	"github.com/kdelta/kdelta/pkg/object"
-	"github.com/kdelta/kdelta/pkg/verify"
 )
 
 // change is a change of one source file of the kernel.
@@ -214,7 +212,7 @@ func (s *scenario) run(t *testing.T, release string) {
 	k := kernelOf(t, release)
 	files := map[string][]byte{"/lib.sh": script(t, "lib.sh")}
 	for name, changes := range s.patches {
-		data, mods := build(t, k, release, name, changes, s.stack && name != "kd_version")
+		data, mods := livepatch(t, k, release, name, changes, s.stack && name != "kd_version")
 		files["/"+name+".ko"] = data
 		if len(mods) > 0 {
 			var order strings.Builder
@@ -226,7 +224,7 @@ func (s *scenario) run(t *testing.T, release string) {
 		}
 	}
 	if s.name == "features" {
-		files["/observe"] = compileStatic(t, "observe.c")
+		files["/observe"] = compileStatic(t, "../../testdata/e2e/observe.c")
 	}
 	r := guest.Run(t, guest.Config{Release: release, Files: files, Script: string(script(t, s.name+".sh"))})
 	got := count.ReplaceAllString(r.Out, "of N")
@@ -275,8 +273,8 @@ func kernelOf(t *testing.T, release string) *image.Kernel {
 	return k
 }
 
-// build makes a module and proves it.
-func build(t *testing.T, k *image.Kernel, release, name string, changes []change, stack bool) ([]byte, []*image.Module) {
+// livepatch makes a module.
+func livepatch(t *testing.T, k *image.Kernel, release, name string, changes []change, stack bool) ([]byte, []*image.Module) {
 	t.Helper()
 	var pairs []module.Pair
 	var mods, order []*image.Module
@@ -290,36 +288,10 @@ func build(t *testing.T, k *image.Kernel, release, name string, changes []change
 		p.Orig, p.Patched = kbuild.Pair(t, release, c.file, c.edits...)
 		pairs = append(pairs, p)
 	}
-	facts, notes, err := module.Of(k, mods, nil)
+	r, err := build.Module(context.Background(), k, mods, pairs, build.Options{Name: name, NoReplace: stack})
 	require.NoError(t, err)
-	require.Empty(t, notes)
-	r, err := module.Build(context.Background(), pairs, facts, module.Options{Name: name, NoReplace: stack})
-	require.NoError(t, err)
-	f, err := object.Parse(r.Module, object.Options{Name: name + ".ko"})
-	require.NoError(t, err)
-	opts := verify.Options{Symbols: map[string]verify.Symbols{klp.Vmlinux: verify.Known{Names: names(t, k), Oracle: facts.Symbols.Oracle(klp.Vmlinux)}}, Exports: facts.Symbols, Layout: facts.Layout, Vermagic: facts.Vermagic, CRC: facts.CRC}
-	for _, m := range mods {
-		opts.Symbols[m.Name] = verify.Known{Names: verify.NamesOf(m.Name, m.Table()), Oracle: facts.Symbols.Oracle(m.Name)}
-	}
-	var proved []verify.Pair
-	for _, p := range r.Pairs {
-		proved = append(proved, verify.Pair(p))
-	}
-	v, err := verify.Verify(context.Background(), f, proved, opts)
-	require.NoError(t, err)
-	for _, d := range v.Findings {
-		t.Log(d)
-	}
-	require.NoError(t, v.Err())
-	t.Logf("%s: %d bytes; %v; %v", name, len(r.Module), r.Completed[0][1], r.Diagnostics)
+	t.Logf("%s: %d bytes; %v; %v", name, len(r.Module), r.Made.Completed[0][1], r.Diagnostics)
 	return r.Module, order
-}
-
-func names(t *testing.T, k *image.Kernel) verify.Names {
-	t.Helper()
-	table, err := k.Table()
-	require.NoError(t, err)
-	return verify.NamesOf(klp.Vmlinux, table)
 }
 
 // modules gives a module of a release and all that it needs, which come first.
@@ -344,17 +316,6 @@ func modules(t *testing.T, release, name string, have []*image.Module) []*image.
 func script(t *testing.T, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("../../testdata/e2e", name))
-	require.NoError(t, err)
-	return data
-}
-
-// compileStatic compiles a program of testdata/e2e for the guest.
-func compileStatic(t *testing.T, name string) []byte {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "x")
-	msg, err := exec.Command("gcc-12", "-O1", "-static", "-o", out, filepath.Join("../../testdata/e2e", name)).CombinedOutput()
-	require.NoError(t, err, "%s", msg)
-	data, err := os.ReadFile(out)
 	require.NoError(t, err)
 	return data
 }

@@ -1,0 +1,153 @@
+// Package build goes the whole way from pairs of objects and the files of one
+// kernel to a livepatch module that is proved: it says whether the original objects
+// are what the kernel runs (pkg/kernel/runpre), which also tells symbols of one name
+// apart, makes the module (pkg/module), reads it back and proves it (pkg/verify), and signs it.
+//
+// Bytes in, values out. The same input gives the same module, but for a signature with a random part (ECDSA).
+package build
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/kernel"
+	"github.com/kdelta/kdelta/pkg/kernel/image"
+	"github.com/kdelta/kdelta/pkg/klp"
+	"github.com/kdelta/kdelta/pkg/module"
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/pkg/verify"
+	"github.com/kdelta/kdelta/symbols"
+)
+
+// Options of Module. Name is needed.
+type Options struct {
+	Name      string         // of the module
+	NoReplace bool           // leave patches that are active in place
+	Rules     *elfdiff.Rules // nil: pkg/kernel's, with the entry sizes of the kernel
+	Describe  string         // the text of modinfo's description
+	Signer    *module.Signer // nil: not signed
+	// Unchecked leaves out the proof that the originals are what the kernel runs.
+	Unchecked bool
+}
+
+// Result is a module and all that was found on the way. On an error it holds what was found before.
+type Result struct {
+	Module      []byte // signed, if it was to be
+	Made        *module.Result
+	Proof       *verify.Result
+	Diagnostics []diag.Diagnostic // of all steps, sorted
+}
+
+// Module makes a module for a kernel. modules are the files of those modules that pairs belong to. The error is a
+// *diag.Error with every reason against the module, or that of the context.
+func Module(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs []module.Pair, opts Options) (*Result, error) {
+	r := &Result{}
+	var located map[string][]symbols.Source
+	for _, p := range pairs {
+		if p.Object != klp.Vmlinux && !slices.ContainsFunc(modules, func(m *image.Module) bool { return m.Name == p.Object }) {
+			return r, r.refuse(diag.New(diag.KlpInit, diag.Place{File: p.Orig.Name}, "the file of module %s, which the object belongs to, was not given", p.Object))
+		}
+	}
+	rules, err := sized(opts.Rules, k)
+	if err != nil {
+		return r, r.refuse(diag.New(diag.TableShape, diag.Place{File: k.Name}, "%v", err))
+	}
+	facts, notes, err := module.Of(k, modules, located)
+	if r.Diagnostics = append(r.Diagnostics, notes...); err != nil || diag.HasErrors(notes) {
+		return r, r.fail(err)
+	}
+	r.Made, err = module.Build(ctx, pairs, facts, module.Options{Name: opts.Name, NoReplace: opts.NoReplace, Rules: rules, Describe: opts.Describe})
+	if err != nil {
+		err = r.fail(err)
+		callers(r.Diagnostics, k)
+		return r, err
+	}
+	r.Diagnostics = append(r.Diagnostics, r.Made.Diagnostics...)
+	if err := r.prove(ctx, facts, k, modules, rules, opts.Name); err != nil {
+		return r, err
+	}
+	r.Module = r.Made.Module
+	if opts.Signer != nil {
+		if r.Module, err = module.Sign(r.Module, opts.Signer); err != nil {
+			return r, fmt.Errorf("signing the module: %w", err)
+		}
+	}
+	diag.Sort(r.Diagnostics)
+	return r, nil
+}
+
+// sized gives rules that know the sizes of the kernel's own table entries.
+func sized(r *elfdiff.Rules, k *image.Kernel) (*elfdiff.Rules, error) {
+	if r == nil {
+		r = kernel.Rules()
+	}
+	out := *r
+	out.Tables, out.Sizes = slices.Clip(r.Tables), slices.Clip(r.Sizes)
+	known, sizes := k.EntrySizes(), make(map[string]int)
+	for i := range r.Tables {
+		if n, ok := known[r.Tables[i].Section]; ok {
+			sizes[r.Tables[i].Section] = n
+		}
+	}
+	return &out, kernel.SetSizes(&out, elfdiff.SizeTypes, sizes)
+}
+
+// Proof gives what verify has to know of a kernel and its modules.
+func Proof(facts *module.Kernel, k *image.Kernel, modules []*image.Module) (verify.Options, error) {
+	table, err := k.Table()
+	if err != nil {
+		return verify.Options{}, err
+	}
+	known := func(name string, t *symbols.Table) verify.Symbols {
+		return verify.Known{Names: verify.NamesOf(name, t), Oracle: facts.Symbols.Oracle(name)}
+	}
+	opts := verify.Options{
+		Symbols: map[string]verify.Symbols{klp.Vmlinux: known(klp.Vmlinux, table)},
+		Exports: facts.Symbols, Layout: facts.Layout, Vermagic: facts.Vermagic, CRC: facts.CRC,
+	}
+	for _, m := range modules {
+		opts.Symbols[m.Name] = known(m.Name, m.Table())
+	}
+	return opts, nil
+}
+
+// prove reads the module back and proves it at all levels.
+func (r *Result) prove(ctx context.Context, facts *module.Kernel, k *image.Kernel, modules []*image.Module, rules *elfdiff.Rules, name string) error {
+	f, err := object.Parse(r.Made.Module, object.Options{Name: name + ".ko"})
+	if err != nil {
+		return r.fail(err)
+	}
+	v, err := Proof(facts, k, modules)
+	if err != nil {
+		return r.fail(err)
+	}
+	v.Rules = rules
+	pairs := make([]verify.Pair, len(r.Made.Pairs))
+	for i, p := range r.Made.Pairs {
+		pairs[i] = verify.Pair(p)
+	}
+	if r.Proof, err = verify.Verify(ctx, f, pairs, v); err != nil {
+		return err
+	}
+	r.Diagnostics = append(r.Diagnostics, r.Proof.Findings...)
+	return r.fail(nil)
+}
+
+func (r *Result) refuse(d diag.Diagnostic) error {
+	r.Diagnostics = append(r.Diagnostics, d)
+	return r.fail(nil)
+}
+
+// fail adds an error to what was found, and gives all of it when there is an error in it.
+func (r *Result) fail(err error) error {
+	if e, ok := err.(*diag.Error); ok {
+		r.Diagnostics = append(r.Diagnostics, e.Diagnostics...)
+	} else if err != nil {
+		return err
+	}
+	diag.Sort(r.Diagnostics)
+	return diag.Refuse(r.Diagnostics)
+}
