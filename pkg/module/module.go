@@ -29,7 +29,7 @@ import (
 
 // Kernel is what has to be known of the kernel that is to load the module.
 type Kernel struct {
-	Vermagic string // whole, with its trailing space
+	Vermagic string       // whole, with its trailing space
 	Layout   *klp.Layout  // of the livepatch structures and of struct module
 	Symbols  *symbols.Set // of vmlinux and of every module that pairs belong to, with exports
 	// CRC gives the checksum of an exported symbol; nil: the kernel has no CONFIG_MODVERSIONS.
