@@ -58,6 +58,8 @@ type Located struct {
 	File   *object.File            // the object whose symbols these are
 	Addr   map[object.SymID]uint64 // where they lie
 	Table  *Table                  // whose addresses these are; nil: those of any table in which the name is at that address
+	// Entry is the same for objects whose symbols have no address, as those of modules: which entry of Table they are.
+	Entry map[object.SymID]int32
 }
 
 // Method says what a position rests on.
@@ -214,6 +216,18 @@ func (o *Oracle) checkLocated(l *Located) []diag.Diagnostic {
 		return nil
 	}
 	bad, first := 0, object.SymID(0)
+	for id, entry := range l.Entry {
+		if int(id) < len(l.File.Symbols) && (l.Table == nil || entry < 0 || int(entry) >= len(l.Table.Entries) || l.Table.Entries[entry].Name != l.File.Symbols[id].Name) {
+			if bad++; first == 0 || id < first {
+				first = id
+			}
+		}
+	}
+	if bad > 0 {
+		s := l.File.Symbols[first]
+		return []diag.Diagnostic{diag.New(diag.SymbolsMismatch, diag.Place{File: l.File.Name, Symbol: s.Name},
+			"%s makes %d of %d symbols entries of a table that has others there (%s is not entry %d); it is of another build", l.Source, bad, len(l.Entry), s.Name, l.Entry[first])}
+	}
 	for id, addr := range l.Addr {
 		if int(id) >= len(l.File.Symbols) || o.hides(l.File, id) {
 			continue

@@ -80,6 +80,13 @@ func (o *Oracle) locate(f *object.File, sym object.SymID, votes []vote) ([]vote,
 		if l.File != f {
 			continue
 		}
+		if entry, ok := l.Entry[sym]; ok {
+			for _, x := range o.tables {
+				if x.t == l.Table && entry >= 0 && int(entry) < len(x.at) && x.at[entry] >= 0 && x.t.Entries[entry].Name == f.Symbols[sym].Name {
+					votes = append(votes, vote{x: x, k: x.at[entry], method: MethodLocated, evidence: fmt.Sprintf("%s makes it symbol %d", l.Source, entry)})
+				}
+			}
+		}
 		addr, ok := l.Addr[sym]
 		if !ok {
 			continue

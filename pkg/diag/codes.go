@@ -85,6 +85,7 @@ const (
 	ImageUnsupported Code = "image-unsupported"
 	ImageLimit       Code = "image-limit"
 	ImageLacks       Code = "image-lacks"
+	RunPreMismatch   Code = "run-pre-mismatch"
 )
 
 // Codes of the livepatch formats.
@@ -288,6 +289,9 @@ var catalogue = []Entry{
 		"Check that it is the right file; programs that use the library can set a higher limit."},
 	{ImageLacks, SevError, "The kernel does not tell something that is needed about it.",
 		"Give a kernel with CONFIG_KALLSYMS_ALL, CONFIG_DEBUG_INFO_BTF and what CONFIG_LIVEPATCH needs."},
+
+	{RunPreMismatch, SevError, "The original object is not what the kernel runs: a function or constant of the kernel differs from the object's.",
+		"Build the original from the sources of exactly this kernel version, with its compiler package and its configuration (the distribution's headers have it); or give the kernel that the object belongs to."},
 
 	{VerifyStructure, SevError, "The patch is not what the module loader takes: a section, symbol or alignment is wrong.",
 		"Do not load the patch. Make it anew, and report the tool that wrote it, with the pair of objects."},

@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"elfdiff"},
 	{"pkg/klp", "pkg/kernel"},
 	{"pkg/kernel/image", "pkg/livepatch"},
-	{"pkg/patch", "pkg/debuginfo", "pkg/verify"}, // nothing below pkg/report may know of debug information: it decides nothing
+	{"pkg/patch", "pkg/debuginfo", "pkg/verify", "pkg/kernel/runpre"}, // nothing below pkg/report may know of debug information: it decides nothing
 	{"pkg/report", "pkg/module"},
 	{"pkg/build"},
 	{"examples/..."},

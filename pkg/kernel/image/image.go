@@ -287,6 +287,21 @@ func (k *Kernel) Find(name string) []int {
 	return out
 }
 
+// First gives the first symbol of a name as an index into Symbols, -1 when there is none; Next the one after it.
+func (k *Kernel) First(name string) int {
+	k.index()
+	if i, ok := k.byName[name]; ok {
+		return int(i)
+	}
+	return -1
+}
+
+// Next gives the next symbol that has the name of symbol i, -1 when there is none.
+func (k *Kernel) Next(i int) int {
+	k.index()
+	return int(k.next[i])
+}
+
 // Addr gives the address of the one symbol of a name; false when there is none or several.
 func (k *Kernel) Addr(name string) (uint64, bool) {
 	k.index()
