@@ -1,0 +1,157 @@
+package main
+
+import (
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// Stand-ins in recorded commands, so that they hold wherever the cache lies.
+const (
+	atSource = "@SOURCE@"
+	atObject = "@OBJECT@"
+)
+
+// command is how the distribution makes one object.
+type command struct {
+	Source   string   `json:"source"` // relative to the top of the source
+	Compiler string   `json:"compiler"`
+	Args     []string `json:"args"` // without -c, -o, dependencies and the source
+	// Objtool is what runs over the object afterwards, without its name; empty: nothing.
+	Objtool []string `json:"objtool,omitempty"`
+	// Module is the name that the object's module has in the source, "" for the image itself.
+	Module string `json:"module,omitempty"`
+}
+
+// parseMake finds the commands that compile C in what make -n prints of kbuild.
+// src is the directory that stands for the source. Lines that are no shell are skipped:
+// make mixes its own messages in.
+func parseMake(out, src string) []command {
+	var cmds []command
+	p := syntax.NewParser(syntax.Variant(syntax.LangPOSIX))
+	for line := range strings.Lines(out) {
+		if !strings.Contains(line, " -c ") || !strings.Contains(line, ".c") {
+			continue
+		}
+		f, err := p.Parse(strings.NewReader(line), "")
+		if err != nil {
+			continue
+		}
+		var cmd command
+		syntax.Walk(f, func(n syntax.Node) bool {
+			call, ok := n.(*syntax.CallExpr)
+			if !ok {
+				return true
+			}
+			words := literals(call)
+			switch {
+			case len(words) < 2:
+			case slices.Contains(words, "-c") && strings.HasSuffix(words[len(words)-1], ".c"):
+				cmd = compileCommand(words, src)
+			case path.Base(words[0]) == "objtool" && cmd.Source != "":
+				cmd.Objtool = words[1 : len(words)-1]
+			}
+			return false
+		})
+		if cmd.Source != "" {
+			cmds = append(cmds, cmd)
+		}
+	}
+	return cmds
+}
+
+// literals gives the words of a command that needs no expansion, nil for others.
+func literals(call *syntax.CallExpr) []string {
+	var out []string
+	for _, w := range call.Args {
+		for _, part := range w.Parts {
+			switch part.(type) {
+			case *syntax.Lit, *syntax.SglQuoted, *syntax.DblQuoted:
+			default:
+				return nil
+			}
+		}
+		s, err := expand.Literal(&expand.Config{NoUnset: true, Env: expand.FuncEnviron(func(string) string { return "" })}, w)
+		if err != nil {
+			return nil
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// compileCommand takes apart "gcc ... -c -o X.o X.c".
+func compileCommand(words []string, src string) command {
+	file := words[len(words)-1]
+	rel, ok := strings.CutPrefix(file, src+"/")
+	if !ok {
+		return command{}
+	}
+	c := command{Source: path.Clean(rel), Compiler: words[0]}
+	module, name := false, ""
+	for i := 1; i < len(words)-1; i++ {
+		w := words[i]
+		switch {
+		case w == "-c", strings.HasPrefix(w, "-Wp,-M"), strings.HasPrefix(w, "-M"):
+			continue
+		case w == "-o":
+			i++
+			continue
+		case w == "-DMODULE":
+			module = true
+		case strings.HasPrefix(w, "-DKBUILD_MODNAME="):
+			name = strings.Trim(strings.TrimPrefix(w, "-DKBUILD_MODNAME="), `"`)
+		}
+		// $(srctree)/$(src), where src is absolute for external modules.
+		for _, doubled := range []string{src + "/" + src, src + "//" + strings.TrimPrefix(src, "/")} {
+			w = strings.ReplaceAll(w, doubled, src)
+		}
+		if strings.HasPrefix(w, "-DKBUILD_MODFILE=") {
+			w = strings.ReplaceAll(w, src+"/", "") // as in a build of the kernel itself
+		}
+		c.Args = append(c.Args, strings.ReplaceAll(w, src, atSource))
+	}
+	if module {
+		c.Module = name
+	}
+	return c
+}
+
+// perObject reports whether the distribution runs objtool over each object. Where it
+// does so on whole modules and the whole image only, single objects stay as the compiler made them.
+func (c *command) perObject() bool {
+	return len(c.Objtool) > 0 && !slices.Contains(c.Objtool, "--link")
+}
+
+// extraFlags make an object comparable: every function and variable in its own
+// section, call frame information for unwind entries, no debug information (it
+// changes no code). They come last, so they win.
+var extraFlags = []string{"-ffunction-sections", "-fdata-sections", "-fasynchronous-unwind-tables", "-g0"}
+
+// compileArgs are the arguments for a tree of the source.
+func (c *command) compileArgs(tree, out, deps string) []string {
+	args := make([]string, 0, len(c.Args)+len(extraFlags)+6)
+	for _, a := range c.Args {
+		args = append(args, strings.ReplaceAll(a, atSource, tree))
+	}
+	args = append(args, extraFlags...)
+	return append(args, "-MD", "-MF", deps, "-c", "-o", out, tree+"/"+c.Source)
+}
+
+func (c *command) encode() []byte {
+	data, err := json.MarshalIndent(c, "", "\t")
+	if err != nil {
+		panic(err) // strings only
+	}
+	return append(data, '\n')
+}
+
+// parseDeps reads a rule as the compiler writes it with -MD and gives what the object depends on.
+func parseDeps(text string) []string {
+	_, text, _ = strings.Cut(strings.ReplaceAll(text, "\\\n", " "), ":")
+	return strings.Fields(strings.SplitN(text, "\n", 2)[0])
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+)
+
+// Codes of this program; those of the library say what is wrong with the patch itself.
+const (
+	codeUsage     diag.Code = "usage"
+	codeFile      diag.Code = "file-unreadable"
+	codeOutput    diag.Code = "file-unwritable"
+	codeTool      diag.Code = "tool-failed"
+	codePackage   diag.Code = "package-missing"
+	codeApply     diag.Code = "patch-does-not-apply"
+	codePatchFile diag.Code = "patch-file"
+	codeCompile   diag.Code = "compile-failed"
+	codeHelper    diag.Code = "helper-missing"
+	codeNotBuilt  diag.Code = "not-built"
+	codeModule    diag.Code = "module-unknown"
+	codeMismatch  diag.Code = "build-mismatch"
+	codeTooMany   diag.Code = "too-many-objects"
+	codeSigning   diag.Code = "signature-needed"
+	codeNotes     diag.Code = "note"
+)
+
+// refusals are the codes of a patch that cannot be made, rather than of trouble on the way.
+var refusals = []diag.Code{codeApply, codePatchFile, codeCompile, codeHelper, codeNotBuilt, codeModule, codeMismatch, codeTooMany}
+
+func failure(code diag.Code, at diag.Place, remedy, format string, args ...any) diag.Diagnostic {
+	d := diag.New(code, at, format, args...)
+	d.Severity, d.Remedy = diag.SevError, remedy
+	return d
+}
+
+// findings gives the diagnostics that an error holds.
+func findings(err error) []diag.Diagnostic {
+	var many *diag.Error
+	var one diag.Diagnostic
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &many):
+		return many.Diagnostics
+	case errors.As(err, &one):
+		return []diag.Diagnostic{one}
+	}
+	return []diag.Diagnostic{failure(codeTool, diag.Place{}, "", "%v", err)}
+}

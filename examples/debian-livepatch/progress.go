@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// step is what one part of the work took.
+type step struct {
+	Name   string             `json:"name"`
+	Cached bool               `json:"cached"` // all of it was there
+	Wall   float64            `json:"wall_s"`
+	Own    float64            `json:"cpu_s"`       // of this program
+	Tools  map[string]float64 `json:"tools_cpu_s"` // of programs that it started, by kind
+	Detail string             `json:"detail,omitempty"`
+}
+
+// progress shows what is being done: a line that changes on a terminal, nothing elsewhere.
+type progress struct {
+	w     io.Writer // nil: nobody looks
+	tools *tools
+	steps []step
+	bar   *progressbar.ProgressBar
+	tick  func()
+}
+
+func newProgress(f *os.File, t *tools) *progress {
+	p := &progress{tools: t}
+	if term.IsTerminal(int(f.Fd())) {
+		p.w = f
+	}
+	return p
+}
+
+// step runs one part. do says whether everything was cached, and what there is to tell.
+func (p *progress) step(name string, do func() (cached bool, detail string, err error)) error {
+	if p.w != nil {
+		p.begin(name, -1)
+	}
+	p.tools.take()
+	wall, own := time.Now(), ownCPU()
+	cached, detail, err := do()
+	s := step{Name: name, Cached: cached, Wall: time.Since(wall).Seconds(), Own: (ownCPU() - own).Seconds(), Detail: detail, Tools: map[string]float64{}}
+	for kind, d := range p.tools.take() {
+		s.Tools[kind] = d.Seconds()
+	}
+	p.steps = append(p.steps, s)
+	if p.bar != nil {
+		_ = p.bar.Clear()
+		p.bar = nil
+	}
+	return err
+}
+
+// begin shows a bar for n pieces; -1: unknown.
+func (p *progress) begin(name string, n int) {
+	if p.w == nil {
+		return
+	}
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	p.bar = progressbar.NewOptions(n, progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(name),
+		progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24),
+		progressbar.OptionSpinnerType(14), progressbar.OptionShowCount(), progressbar.OptionThrottle(65*time.Millisecond))
+	_ = p.bar.RenderBlank()
+}
+
+func (p *progress) add() {
+	if p.bar != nil {
+		_ = p.bar.Add(1)
+	}
+}
+
+// writeSteps prints what each step took.
+func writeSteps(w io.Writer, steps []step) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "step\twall s\town CPU s\tprograms CPU s\t")
+	var wall, own float64
+	all := make(map[string]float64)
+	for _, s := range steps {
+		note := s.Detail
+		if s.Cached {
+			note = strings.TrimPrefix(note+", cached", ", ")
+		}
+		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%s\t%s\n", s.Name, s.Wall, s.Own, kinds(s.Tools), note)
+		wall, own = wall+s.Wall, own+s.Own
+		for k, d := range s.Tools {
+			all[k] += d
+		}
+	}
+	fmt.Fprintf(t, "all\t%.2f\t%.2f\t%s\t\n", wall, own, kinds(all))
+	return t.Flush()
+}
+
+func kinds(m map[string]float64) string {
+	var out []string
+	for _, k := range sortedKeys(m) {
+		out = append(out, fmt.Sprintf("%s %.2f", k, m[k]))
+	}
+	if out == nil {
+		return "-"
+	}
+	return strings.Join(out, ", ")
+}
