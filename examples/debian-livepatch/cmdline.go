@@ -18,14 +18,24 @@ const (
 
 // command is how the distribution makes one object.
 type command struct {
-	Source   string   `json:"source"` // relative to the top of the source
-	Compiler string   `json:"compiler"`
-	Args     []string `json:"args"` // without -c, -o, dependencies and the source
+	Source   string   `json:"source"`   // relative to the top of the source
+	Compiler string   `json:"compiler"` // "": the kernel's configuration makes no object of it
+	Args     []string `json:"args"`     // without -c, -o, dependencies and the source
 	// Objtool is what runs over the object afterwards, without its name; empty: nothing.
 	Objtool []string `json:"objtool,omitempty"`
 	// Module is the name that the object's module has in the source, "" for the image itself.
 	Module string `json:"module,omitempty"`
+
+	listed bool // the Makefile that make was in names the object
 }
+
+// listedFlag goes into every command and says whether the Makefile that make is in names
+// the object. A rule of kbuild makes any object in a folder below, with wrong flags
+// where another Makefile is meant to make it.
+const (
+	listed     = "-DKDELTA_LISTED="
+	listedFlag = listed + "$(if $(filter $@,$(real-obj-y) $(real-obj-m) $(lib-y)),1)"
+)
 
 // parseMake finds the commands that compile C in what make -n prints of kbuild.
 // src is the directory that stands for the source. Lines that are no shell are skipped:
@@ -101,6 +111,9 @@ func compileCommand(words []string, src string) command {
 		case w == "-o":
 			i++
 			continue
+		case strings.HasPrefix(w, listed):
+			c.listed = w == listed+"1"
+			continue
 		case w == "-DMODULE":
 			module = true
 		case strings.HasPrefix(w, "-DKBUILD_MODNAME="):
@@ -154,4 +167,24 @@ func (c *command) encode() []byte {
 func parseDeps(text string) []string {
 	_, text, _ = strings.Cut(strings.ReplaceAll(text, "\\\n", " "), ":")
 	return strings.Fields(strings.SplitN(text, "\n", 2)[0])
+}
+
+func decodeCommand(data []byte) (command, bool) {
+	var c command
+	err := json.Unmarshal(data, &c)
+	return c, err == nil && c.Source != ""
+}
+
+// wanting gives the C files whose objects make cannot do for want of another file, with
+// what it says: No rule to make target 'A', needed by 'B.o'.
+func wanting(errs, src string) map[string]string {
+	out := make(map[string]string)
+	for line := range strings.Lines(errs) {
+		if _, by, ok := strings.Cut(line, "needed by '"+src+"/"); ok {
+			if f, _, ok := strings.Cut(by, ".o'"); ok {
+				out[path.Clean(f)+".c"] = strings.TrimSpace(strings.ReplaceAll(line, src+"/", ""))
+			}
+		}
+	}
+	return out
 }

@@ -25,8 +25,8 @@ const (
 	codeNotes     diag.Code = "note"
 )
 
-// refusals are the codes of a patch that cannot be made, rather than of trouble on the way.
-var refusals = []diag.Code{codeApply, codePatchFile, codeCompile, codeHelper, codeNotBuilt, codeModule, codeMismatch, codeTooMany}
+// trouble are the codes of what kept the work from being done; every other error says that no patch can be made.
+var trouble = []diag.Code{codeUsage, codeFile, codeOutput, codeTool, codePackage, codeSigning}
 
 func failure(code diag.Code, at diag.Place, remedy, format string, args ...any) diag.Diagnostic {
 	d := diag.New(code, at, format, args...)

@@ -47,10 +47,7 @@ func (p *progress) step(name string, do func() (cached bool, detail string, err 
 	p.tools.take()
 	wall, own := time.Now(), ownCPU()
 	cached, detail, err := do()
-	s := step{Name: name, Cached: cached, Wall: time.Since(wall).Seconds(), Own: (ownCPU() - own).Seconds(), Detail: detail, Tools: map[string]float64{}}
-	for kind, d := range p.tools.take() {
-		s.Tools[kind] = d.Seconds()
-	}
+	s := step{Name: name, Cached: cached, Wall: time.Since(wall).Seconds(), Own: (ownCPU() - own).Seconds(), Detail: detail, Tools: p.tools.take()}
 	p.steps = append(p.steps, s)
 	if p.bar != nil {
 		_ = p.bar.Clear()

@@ -17,7 +17,7 @@ import (
 // tools starts other programs and accounts for their time.
 type tools struct {
 	mu  sync.Mutex
-	cpu map[string]time.Duration // by kind: compiler, make, objtool, packages
+	cpu map[string]float64 // s, by kind
 }
 
 // Kinds of programs.
@@ -43,7 +43,7 @@ func (t *tools) run(ctx context.Context, kind, dir, name string, args ...string)
 	err = cmd.Run()
 	if s := cmd.ProcessState; s != nil {
 		t.mu.Lock()
-		t.cpu[kind] += s.UserTime() + s.SystemTime()
+		t.cpu[kind] += (s.UserTime() + s.SystemTime()).Seconds()
 		t.mu.Unlock()
 	}
 	switch {
@@ -86,11 +86,11 @@ func tail(text string, n int) []string {
 }
 
 // take gives the time of programs since it was last called.
-func (t *tools) take() map[string]time.Duration {
+func (t *tools) take() map[string]float64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := t.cpu
-	t.cpu = make(map[string]time.Duration)
+	t.cpu = make(map[string]float64)
 	return out
 }
 

@@ -112,9 +112,17 @@ func parsePatch(name string, text []byte) ([]change, []diag.Diagnostic) {
 	return out, ds
 }
 
-// sourcePath cleans a name and says whether it stays in the source.
+// topFolders are those of the kernel's source.
+var topFolders = []string{"Documentation", "LICENSES", "arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc", "kernel",
+	"lib", "mm", "net", "rust", "samples", "scripts", "security", "sound", "tools", "usr", "virt"}
+
+// sourcePath cleans a name, cuts a leading folder that is not the source's (a/, b/,
+// linux-6.1.176/) and says whether it stays in the source.
 func sourcePath(name string) (string, bool) {
 	c := path.Clean(strings.TrimSpace(name))
+	if top, rest, ok := strings.Cut(c, "/"); ok && top != "" && top != ".." && !slices.Contains(topFolders, top) {
+		c = rest
+	}
 	return c, c != "." && c != ".." && !strings.HasPrefix(c, "../") && !path.IsAbs(c) && !strings.ContainsAny(c, "\x00\n")
 }
 

@@ -1,0 +1,461 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kdelta/kdelta/pkg/diag"
+)
+
+// workspace is the cache of this program and what it runs.
+type workspace struct {
+	store
+	tools *tools
+	prog  *progress
+	jobs  int
+	// given is a folder with package files, "" for apt.
+	given string
+}
+
+// target is one kernel's packages, unpacked.
+type target struct {
+	store      // of what belongs to this kernel: root, source, commands, facts
+	release    string
+	version    string
+	root       string // where the packages are unpacked
+	source     string // the distribution's source
+	headers    string // where its kbuild runs
+	compiler   string // name of the compiler, as the kernel's package says
+	compilerID string // what that says of itself
+}
+
+// checkPath refuses a folder in which kbuild cannot work.
+func checkPath(dir string) error {
+	if strings.ContainsAny(dir, " \t\n:%#'\"\\$@") {
+		return failure(codeUsage, diag.Place{File: dir}, "Give another folder with --work.", "kbuild does not work in a folder of that name")
+	}
+	return nil
+}
+
+// unpacked finds a release that an earlier run has unpacked.
+func (w *workspace) unpacked(release string) (version string) {
+	all, err := filepath.Glob(w.path("kernels/" + release + "_*"))
+	if err != nil {
+		return ""
+	}
+	slices.Sort(all)
+	for _, d := range slices.Backward(all) {
+		s := store{d}
+		if s.has("root") && s.has("source") {
+			return strings.TrimPrefix(filepath.Base(d), release+"_")
+		}
+	}
+	return ""
+}
+
+// fetch finds or downloads the packages of a release.
+func (w *workspace) fetch(ctx context.Context, release string) (*packages, map[string]string, error) {
+	if w.given != "" {
+		return w.fromFolder(ctx, release)
+	}
+	text, _, err := w.tools.run(ctx, toolPackages, "", "apt-cache", "show", "--no-all-versions", "linux-headers-"+release)
+	stanzas := parseControl(text)
+	if ctx.Err() != nil {
+		return nil, nil, err
+	}
+	if err != nil || len(stanzas) == 0 {
+		if one := (diag.Diagnostic{}); errors.As(err, &one) && strings.Contains(one.Message, "no program") {
+			return nil, nil, err
+		}
+		return nil, nil, failure(codePackage, diag.Place{File: "linux-headers-" + release},
+			"Run apt-get update; for an older kernel add its release, or a date of snapshot.debian.org, to apt's sources; or give a folder with its packages with --packages.",
+			"apt knows no headers of that release")
+	}
+	p, err := resolve(release, stanzas[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	dir := w.path("packages")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, nil, err
+	}
+	found, missing := choose(p, packageFiles(dir))
+	var args []string
+	for _, d := range missing {
+		args = append(args, d.String())
+	}
+	if len(args) > 0 {
+		args = append([]string{"-qq", "-o", "APT::Sandbox::User=root", "download"}, args...)
+		if _, _, err := w.tools.run(ctx, toolPackages, dir, "apt-get", args...); err != nil {
+			return nil, nil, w.explainMissing(ctx, missing, err)
+		}
+		found, missing = choose(p, packageFiles(dir))
+	}
+	if len(missing) > 0 {
+		return nil, nil, w.explainMissing(ctx, missing, nil)
+	}
+	return p, found, nil
+}
+
+// explainMissing says which packages apt cannot give, and which versions it has.
+func (w *workspace) explainMissing(ctx context.Context, missing []dependency, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var ds []diag.Diagnostic
+	for _, d := range missing {
+		text, _, _ := w.tools.run(ctx, toolPackages, "", "apt-cache", "madison", d.name)
+		has := parseMadison(text)
+		if slices.Contains(has, d.version) || d.version == "" && len(has) > 0 {
+			continue // apt knows it: the download failed
+		}
+		what := "apt knows no version of it"
+		if len(has) > 0 {
+			what = "apt knows the versions " + strings.Join(has, ", ")
+		}
+		ds = append(ds, failure(codePackage, diag.Place{File: d.String()},
+			"Run apt-get update; for an older kernel add its release, or a date of snapshot.debian.org, to apt's sources; or give a folder with its packages with --packages.",
+			"the package is not there: %s", what))
+	}
+	if len(ds) == 0 {
+		return err
+	}
+	return &diag.Error{Diagnostics: ds}
+}
+
+// fromFolder takes the packages from a folder.
+func (w *workspace) fromFolder(ctx context.Context, release string) (*packages, map[string]string, error) {
+	files := packageFiles(w.given)
+	var last error = failure(codePackage, diag.Place{File: w.given}, "Put the packages of the kernel into it, or leave out --packages.", "no linux-headers-%s_*.deb in it", release)
+	for _, f := range slices.Backward(files) {
+		if n, ok := parseDebName(f); !ok || n.name != "linux-headers-"+release {
+			continue
+		}
+		text, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-f", f, "Package", "Version", "Depends")
+		if err != nil {
+			return nil, nil, err
+		}
+		s := parseControl(text)
+		if len(s) == 0 {
+			continue
+		}
+		p, err := resolve(release, s[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		found, missing := choose(p, files)
+		if len(missing) == 0 {
+			return p, found, nil
+		}
+		var ds []diag.Diagnostic
+		for _, d := range missing {
+			ds = append(ds, failure(codePackage, diag.Place{File: d.String()}, "Download it into "+w.given+": apt-get download "+d.String(), "the package is not in %s", w.given))
+		}
+		last = &diag.Error{Diagnostics: ds}
+	}
+	return nil, nil, last
+}
+
+func packageFiles(dir string) []string {
+	files, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil {
+		return nil
+	}
+	slices.Sort(files)
+	return files
+}
+
+// open gives a kernel that is unpacked.
+func (w *workspace) open(ctx context.Context, release, version string) (*target, error) {
+	k := &target{store: store{w.path("kernels/" + release + "_" + version)}, release: release, version: version}
+	k.root, k.source = k.path("root"), k.path("source")
+	k.headers = filepath.Join(k.root, "usr/src/linux-headers-"+release)
+	vars, err := os.ReadFile(filepath.Join(k.headers, ".kernelvariables"))
+	if err != nil {
+		return nil, failure(codePackage, diag.Place{File: k.headers}, "Remove "+k.dir+" and run again.", "cannot read the distribution's build variables: %v", err)
+	}
+	config, err := os.ReadFile(filepath.Join(k.headers, ".config"))
+	if err != nil {
+		return nil, failure(codePackage, diag.Place{File: k.headers}, "Remove "+k.dir+" and run again.", "cannot read the kernel's configuration: %v", err)
+	}
+	k.compiler = compilerOf(string(vars))
+	if k.compiler == "" {
+		return nil, failure(codePackage, diag.Place{File: k.headers}, "", ".kernelvariables names no compiler")
+	}
+	text, _, err := w.tools.run(ctx, toolCompiler, "", k.compiler, "--version")
+	if err != nil {
+		return nil, err
+	}
+	k.compilerID, _, _ = strings.Cut(text, "\n")
+	want := configString(string(config), "CONFIG_CC_VERSION_TEXT")
+	if !sameCompiler(want, k.compilerID) {
+		return nil, failure(codeMismatch, diag.Place{File: k.compiler},
+			"Install that version of the compiler (snapshot.debian.org has all), or use a machine with the kernel's release of Debian.",
+			"the kernel was built by %q, here is %q: their code differs", want, k.compilerID)
+	}
+	return k, nil
+}
+
+// compilerOf gives the compiler that .kernelvariables sets.
+func compilerOf(text string) string {
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || strings.TrimSpace(strings.TrimRight(strings.TrimSpace(name), ":")) != "CC" {
+			continue
+		}
+		f := strings.Fields(value)
+		if len(f) == 0 {
+			return ""
+		}
+		cc := f[len(f)-1]
+		for strings.HasPrefix(cc, "$(") { // $(CROSS_COMPILE)gcc-12
+			_, cc, _ = strings.Cut(cc, ")")
+		}
+		return cc
+	}
+	return ""
+}
+
+// sameCompiler compares what two compilers say of themselves, without the names they were called by.
+func sameCompiler(a, b string) bool {
+	cut := func(s string) string {
+		if i := strings.IndexByte(s, '('); i >= 0 {
+			return s[i:]
+		}
+		return s
+	}
+	return a != "" && cut(a) == cut(b)
+}
+
+// configString gives the value of a string option in a .config.
+func configString(config, option string) string {
+	for line := range strings.Lines(config) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), option+"="); ok {
+			return strings.Trim(v, `"`)
+		}
+	}
+	return ""
+}
+
+// unpack makes root and source of a kernel.
+func (w *workspace) unpack(ctx context.Context, p *packages, files map[string]string) error {
+	k := store{w.path("kernels/" + p.Release + "_" + p.Version)}
+	var wg sync.WaitGroup
+	var errs [2]error
+	wg.Go(func() {
+		_, errs[0] = k.folder("root", func(dir string) error {
+			for _, name := range []string{p.Image, p.Headers, p.Common, p.Kbuild} {
+				if _, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-x", files[name], dir); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	wg.Go(func() {
+		_, errs[1] = k.folder("source", func(dir string) error { return w.unpackSource(ctx, files[p.Source], dir, k.path("source")) })
+	})
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// unpackSource unpacks the source, without documents and other architectures.
+func (w *workspace) unpackSource(ctx context.Context, deb, dir, final string) error {
+	pkg := dir + ".deb"
+	defer os.RemoveAll(pkg)
+	if _, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-x", deb, pkg); err != nil {
+		return err
+	}
+	tars, err := filepath.Glob(filepath.Join(pkg, "usr/src/linux-source-*.tar.*"))
+	if err != nil || len(tars) != 1 {
+		return failure(codePackage, diag.Place{File: deb}, "Download the package again.", "%d archives of the source in it", len(tars))
+	}
+	_, _, err = w.tools.run(ctx, toolPackages, "", "tar", "-x", "-f", tars[0], "-C", dir, "--strip-components=1",
+		"--wildcards", "--no-wildcards-match-slash", "--exclude=linux-source-*/Documentation", "--exclude=linux-source-*/arch/[a-tv-wyz]*")
+	if err != nil {
+		return err
+	}
+	// Some of its Makefiles say $(srctree)/$(src), where src is absolute for the way in which objects are made here.
+	link := filepath.Join(dir, final)
+	if err := os.MkdirAll(filepath.Dir(link), 0o777); err != nil {
+		return err
+	}
+	return os.Symlink(final, link)
+}
+
+// make asks kbuild, in a folder of the source, how it makes objects. It runs none of the
+// commands.
+func (k *target) make(ctx context.Context, t *tools, folder string, sources []string) ([]command, string, error) {
+	args := []string{"-n", "-k", "-C", k.headers, "-f", k.source + "/Makefile", "M=" + path.Join(k.source, folder), "CFLAGS_KERNEL=" + listedFlag, "CFLAGS_MODULE=" + listedFlag}
+	for _, s := range sources {
+		args = append(args, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(s, folder), "/"), ".c")+".o")
+	}
+	out, errs, err := t.run(ctx, toolMake, "", "make", args...)
+	if ctx.Err() != nil {
+		return nil, "", ctx.Err()
+	}
+	var one diag.Diagnostic
+	if errors.As(err, &one) && strings.Contains(one.Message, "no program") {
+		return nil, "", err
+	}
+	return parseMake(out, k.source), errs, nil // -k: what one target lacks does not matter to the others
+}
+
+// commands gives how the objects of C files are made: for each what the cache or make
+// says. What the kernel's configuration makes no object of is left out. wants has what make
+// says of objects that need a file which only a whole build generates.
+func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds map[string]command, cached bool, wants map[string]string, err error) {
+	cmds, wants = make(map[string]command), make(map[string]string)
+	var ask []string
+	for _, s := range sources {
+		c, ok := k.loadCommand(s)
+		switch {
+		case !ok:
+			ask = append(ask, s)
+		case c.Compiler != "":
+			cmds[s] = c
+		}
+	}
+	cached = len(ask) == 0
+	// From the top, and where nothing leads there from the top (lib/ and others are
+	// named by the kernel's own Makefile only) from the folders on the way.
+	groups := map[string][]string{"": ask}
+	for depth := 0; len(groups) > 0; depth++ {
+		next := make(map[string][]string)
+		for _, folder := range sortedKeys(groups) {
+			if len(groups[folder]) == 0 {
+				continue
+			}
+			made, errs, err := k.make(ctx, t, folder, groups[folder])
+			if err != nil {
+				return nil, false, nil, err
+			}
+			for f, why := range wanting(errs, k.source) {
+				wants[f] = why
+			}
+			for _, c := range made {
+				if c.listed {
+					if err := k.put("commands/"+c.Source+".json", c.encode()); err != nil {
+						return nil, false, nil, err
+					}
+					cmds[c.Source] = c
+				}
+			}
+			for _, s := range groups[folder] {
+				_, done := cmds[s]
+				if wants[s] != "" || done {
+					continue
+				}
+				if p := strings.Split(s, "/"); len(p) > depth+1 {
+					d := strings.Join(p[:depth+1], "/")
+					next[d] = append(next[d], s)
+				} else if err := k.put("commands/"+s+".json", (&command{Source: s}).encode()); err != nil {
+					return nil, false, nil, err
+				}
+			}
+		}
+		groups = next
+	}
+	return cmds, cached, wants, nil
+}
+
+func (k *target) loadCommand(source string) (command, bool) {
+	data, ok := k.get("commands/" + source + ".json")
+	if !ok {
+		return command{}, false
+	}
+	return decodeCommand(data)
+}
+
+// index gives who includes what in the whole source.
+func (k *target) index() (includes, bool, error) {
+	if data, ok := k.get("includes"); ok {
+		return decodeIncludes(string(data)), true, nil
+	}
+	var files []string
+	err := filepath.WalkDir(k.source, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(p, k.source+"/")
+		if d.IsDir() && (rel == "tools" || rel == "scripts" || rel == "samples" || rel == "rust") {
+			return fs.SkipDir
+		}
+		if ext := filepath.Ext(p); d.Type().IsRegular() && (ext == ".c" || ext == ".h") {
+			files = append(files, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	lists := make([][]string, len(files))
+	errs := make([]error, len(files))
+	var wg sync.WaitGroup
+	n := runtime.GOMAXPROCS(0)
+	for w := range n {
+		wg.Go(func() {
+			for i := w; i < len(files); i += n {
+				var text []byte
+				text, errs[i] = os.ReadFile(filepath.Join(k.source, files[i]))
+				lists[i] = scanIncludes(text)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, false, err
+	}
+	in := make(includes, len(files))
+	for i, f := range files {
+		if lists[i] == nil {
+			lists[i] = []string{}
+		}
+		in[f] = lists[i]
+	}
+	return in, false, k.put("includes", in.encode())
+}
+
+func (k *target) read(name string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(k.source, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, failure(codeApply, diag.Place{File: name}, "Take the version of the patch that is made for this kernel's series.", "the source of %s has no such file", k.release)
+	}
+	return data, err
+}
+
+// modulePath gives the file of a module in the kernel's package, which may be compressed.
+func (k *target) modulePath(ko string) (string, error) {
+	for _, lib := range []string{"lib/modules", "usr/lib/modules"} {
+		for _, ext := range []string{"", ".xz", ".zst", ".gz"} {
+			p := filepath.Join(k.root, lib, k.release, ko+ext)
+			if _, err := os.Stat(p); err == nil {
+				return p, nil
+			}
+		}
+	}
+	return "", failure(codeModule, diag.Place{File: ko}, "", "the kernel's package lists the module but does not have it")
+}
+
+// file finds a file of the image's package under /lib/modules/RELEASE or /boot.
+func (k *target) file(name string) ([]byte, error) {
+	for _, p := range []string{"lib/modules/" + k.release + "/" + name, "usr/lib/modules/" + k.release + "/" + name, "boot/" + name + "-" + k.release} {
+		data, err := os.ReadFile(filepath.Join(k.root, p))
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return data, err
+		}
+	}
+	return nil, failure(codePackage, diag.Place{File: name}, "", "the package of the image has no %s", name)
+}
+
+// String names the kernel.
+func (k *target) String() string { return fmt.Sprintf("%s (%s)", k.release, k.version) }
