@@ -221,6 +221,10 @@ func (o *options) run(ctx context.Context, doc *document, t *tools, prog *progre
 		return nil, err
 	}
 	defer unlock()
+	sign, err := o.signer()
+	if err != nil {
+		return nil, err
+	}
 	var changes []change
 	for _, name := range o.patches {
 		text, err := os.ReadFile(name)
@@ -322,7 +326,7 @@ func (o *options) run(ctx context.Context, doc *document, t *tools, prog *progre
 			return notes, err
 		}
 	}
-	more, err := o.finish(ctx, w, k, objs, doc)
+	more, err := o.finish(ctx, w, k, objs, sign, doc)
 	return append(notes, more...), err
 }
 
