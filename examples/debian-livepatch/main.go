@@ -68,7 +68,6 @@ type options struct {
 	keep     string
 	jobs     int
 	limit    int
-	force    bool
 }
 
 // document is what --json prints.

@@ -28,7 +28,6 @@ type progress struct {
 	tools *tools
 	steps []step
 	bar   *progressbar.ProgressBar
-	tick  func()
 }
 
 func newProgress(f *os.File, t *tools) *progress {
