@@ -60,6 +60,7 @@ func Close(ctx context.Context, orig, patched *Graph, d *Delta, format Format, r
 		}
 	}
 	slices.Sort(c.s.Changed)
+	c.instrument()
 	for _, u := range c.s.Changed {
 		c.unit(u, 0)
 	}
@@ -103,6 +104,20 @@ type closer struct {
 	work   []AtomID
 	edges  []Edge
 	diags  []diag.Diagnostic
+	probes map[object.SymID]bool // what instrumented code calls; true: told
+}
+
+// instrument finds what instrumented code would call.
+func (c *closer) instrument() {
+	for i := range c.b.File.Symbols {
+		s := &c.b.File.Symbols[i]
+		if s.Undefined() && slices.ContainsFunc(c.b.Rules.Instrument, func(p string) bool { return matchSection(p, s.Name) }) {
+			if c.probes == nil {
+				c.probes = make(map[object.SymID]bool)
+			}
+			c.probes[object.SymID(i)] = false
+		}
+	}
 }
 
 func (c *closer) fail(code diag.Code, sec object.SecID, off uint64, because AtomID, format string, args ...any) {
@@ -185,6 +200,11 @@ func (c *closer) follow(a AtomID) {
 		e := &c.edges[i]
 		t := g.Resolve(e)
 		c.target(a, e, t)
+		if told, ok := c.probes[e.Sym]; ok && !told && e.Sym != 0 {
+			c.probes[e.Sym] = true
+			at := &g.Atoms[a]
+			c.fail(diag.Instrumented, at.Sec, e.Off, a, "calls %s: the object is instrumented", g.File.Symbols[e.Sym].Name)
+		}
 		// The end of the piece before is the other reading (rule G2): what it needs is selected as well, where the
 		// same code refers to that piece.
 		p := g.Before(e, t)

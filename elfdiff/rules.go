@@ -20,12 +20,14 @@ type Rules struct {
 	Labels         []string // sections of records without sizes, each of which starts at a symbol
 
 	// For patches. Sections are named, or given by a prefix that ends in '*'.
-	Entry    []string  // callees whose call at a function's entry makes it replaceable
-	Init     []Ignored // code and data that are freed after init
-	NoPatch  []Ignored // code that cannot be replaced
-	Beside   []Beside
-	Inbound  []Ignored // references from here into replaced code are dropped, for this reason
-	Register []Refused // new or changed contents mean that something registers with the kernel at build or load time
+	Entry   []string  // callees whose call at a function's entry makes it replaceable
+	Init    []Ignored // code and data that are freed after init
+	NoPatch []Ignored // code that cannot be replaced
+	Beside  []Beside
+	Inbound []Ignored // references from here into replaced code are dropped, for this reason
+	// Instrument names what instrumented code calls: by name, or by prefix when it ends in '*'.
+	Instrument []string
+	Register   []Refused // new or changed contents mean that something registers with the kernel at build or load time
 }
 
 // Freed reports whether what lies in a section of that name is gone after init.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/object"
 )
 
-var peers = flag.String("peers", "/tmp/peers", "directory in whose bin other people's programs lie")
+var peers = flag.String("peers", cmp.Or(os.Getenv("KDELTA_PEERS"), "/tmp/peers"), "directory in whose bin other people's programs lie (KDELTA_PEERS)")
 
 const sharedPairs = "../../../shared/pairs"
 
@@ -83,7 +84,53 @@ func textSymbols(f *object.File) int {
 // Where kpatch is wrong about a pair of its own corpus, by the hole's number in the digest of it. There is none.
 var corpusHoles = map[string]string{}
 
-// The pairs of kpatch's own tests: exit code, functions and number of text symbols as its create-diff-object gives them.
+// structSizeEnv sets kpatch's variables for a pair of its corpus.
+func structSizeEnv(t *testing.T, dir, name string) {
+	t.Helper()
+	for _, v := range []string{"PARA=16", "EX=12", "BUG=12", "ALT=13", "JUMP=24", "ORC=6", "STATIC_CALL=8", "PRINTK_INDEX=44"} {
+		k, n, _ := strings.Cut(v, "=")
+		t.Setenv(k+"_STRUCT_SIZE", n)
+	}
+	if env, err := os.ReadFile(filepath.Join(dir, name+".env")); err == nil {
+		for _, v := range strings.Fields(string(env)) {
+			k, n, _ := strings.Cut(v, "=")
+			t.Setenv(k, n)
+		}
+	}
+}
+
+// patchedOf gives the patched object of a pair.
+func patchedOf(dir, name string) string {
+	patched := filepath.Join(dir, name+".PATCHED.o")
+	if _, err := os.Stat(patched); err != nil {
+		patched = filepath.Join(dir, name+".PATCHED.FAIL.o")
+	}
+	return patched
+}
+
+// peer gives another program of the peers directory; empty when it is not there.
+func peer(name string) string {
+	path := filepath.Join(*peers, "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// convert links an object and has Debian's create-klp-module convert it.
+func convert(t *testing.T, out string) {
+	t.Helper()
+	ko := out + ".ko"
+	if msg := tool(t, "ld", "-r", "-o", ko, out); len(msg) > 0 {
+		t.Errorf("ld: %s", msg)
+	}
+	if msg, err := exec.Command(peer("create-klp-module"), ko, ko+".final").CombinedOutput(); err != nil || len(msg) > 0 {
+		t.Errorf("create-klp-module: %v %s", err, msg)
+	}
+}
+
+// The pairs of kpatch's own tests: exit code, functions and number of text symbols as its create-diff-object gives
+// them; what is written is linked and converted by create-klp-module, where that is there.
 func TestCreateDiffObjectCorpus(t *testing.T) {
 	dir := filepath.Join(sharedPairs, "kpatch")
 	text, err := os.ReadFile(filepath.Join(dir, "expected.json"))
@@ -98,25 +145,14 @@ func TestCreateDiffObjectCorpus(t *testing.T) {
 	if err := json.Unmarshal(text, &expected); err != nil || len(expected) == 0 {
 		t.Fatal(err)
 	}
+	written, converted := 0, 0
 	for name, want := range expected {
 		t.Run(name, func(t *testing.T) {
 			if hole := corpusHoles[name]; hole != "" {
 				t.Skip(hole)
 			}
-			for _, v := range []string{"PARA=16", "EX=12", "BUG=12", "ALT=13", "JUMP=24", "ORC=6", "STATIC_CALL=8", "PRINTK_INDEX=44"} {
-				k, n, _ := strings.Cut(v, "=")
-				t.Setenv(k+"_STRUCT_SIZE", n)
-			}
-			if env, err := os.ReadFile(filepath.Join(dir, name+".env")); err == nil {
-				for _, v := range strings.Fields(string(env)) {
-					k, n, _ := strings.Cut(v, "=")
-					t.Setenv(k, n)
-				}
-			}
-			orig, patched := filepath.Join(dir, name+".ORIG.o"), filepath.Join(dir, name+".PATCHED.o")
-			if _, err := os.Stat(patched); err != nil {
-				patched = filepath.Join(dir, name+".PATCHED.FAIL.o")
-			}
+			structSizeEnv(t, dir, name)
+			orig, patched := filepath.Join(dir, name+".ORIG.o"), patchedOf(dir, name)
 			tmp := t.TempDir()
 			symtab := writeFile(t, filepath.Join(tmp, "symtab"), tool(t, "readelf", "-s", "--wide", orig))
 			out := filepath.Join(tmp, "out.o")
@@ -152,8 +188,79 @@ func TestCreateDiffObjectCorpus(t *testing.T) {
 			if err != nil || p.Kpatch.Parent != "vmlinux" || len(p.Kpatch.Funcs) != len(want.Changed) {
 				t.Errorf("%v, %+v", err, p)
 			}
+			written++
+			if peer("create-klp-module") != "" {
+				convert(t, out)
+				converted++
+			}
 		})
 	}
+	t.Logf("%d pairs, %d written, %d converted by create-klp-module", len(expected), written, converted)
+}
+
+// TestSizes prints, for each pair of kpatch's corpus and of fixes in a stock kernel, the bytes and
+// symbols of what is written beside those of kpatch's own create-diff-object (-v shows the table). Ours
+// is smaller in every pair and has no string or constant that nothing refers to.
+func TestSizes(t *testing.T) {
+	theirs := peer("create-diff-object")
+	if theirs == "" {
+		t.Skipf("no create-diff-object in %s/bin", *peers)
+	}
+	var table strings.Builder
+	n, wins, bytes, symbols := 0, 0, [2]int64{}, [2]int{}
+	for _, set := range []string{"kpatch", "fixes"} {
+		dir := filepath.Join(sharedPairs, set)
+		origs, err := filepath.Glob(filepath.Join(dir, "*.ORIG.o"))
+		if err != nil || len(origs) == 0 {
+			t.Skip("no ../shared/pairs beside the project")
+		}
+		for _, orig := range origs {
+			name := strings.TrimSuffix(filepath.Base(orig), ".ORIG.o")
+			t.Run(set+"/"+name, func(t *testing.T) {
+				structSizeEnv(t, dir, name)
+				if set == "fixes" { // of a 6.1 kernel
+					t.Setenv("ALT_STRUCT_SIZE", "12")
+					t.Setenv("JUMP_STRUCT_SIZE", "16")
+				}
+				tmp := t.TempDir()
+				symtab := writeFile(t, filepath.Join(tmp, "symtab"), tool(t, "readelf", "-s", "--wide", orig))
+				args := []string{orig, patchedOf(dir, name), "vmlinux", symtab, "/dev/null", "livepatch-test"}
+				out := [2]string{filepath.Join(tmp, "ours.o"), filepath.Join(tmp, "theirs.o")}
+				r := do(append(append([]string{"create-diff-object"}, args...), out[0])...)
+				code := 0
+				if msg, err := exec.Command(theirs, append(args, out[1])...).CombinedOutput(); err != nil {
+					var exit *exec.ExitError
+					if !errors.As(err, &exit) {
+						t.Fatalf("%v: %s", err, msg)
+					}
+					code = exit.ExitCode()
+				}
+				if r.code != 0 || code != 0 {
+					fmt.Fprintf(&table, "%-48s exit code %d, theirs %d\n", set+"/"+name, r.code, code)
+					if r.code != code && r.code != patchWritten {
+						t.Logf("%s", r.errOut)
+					}
+					return
+				}
+				var size [2]int64
+				var count [2]int
+				for i, path := range out {
+					size[i] = int64(len(readFile(t, path)))
+					count[i] = len(parsedFile(t, path).Symbols)
+					bytes[i] += size[i]
+					symbols[i] += count[i]
+				}
+				n++
+				if size[0] < size[1] && count[0] <= count[1] {
+					wins++
+				} else {
+					t.Errorf("%d bytes and %d symbols, theirs %d and %d", size[0], count[0], size[1], count[1])
+				}
+				fmt.Fprintf(&table, "%-48s %7d bytes %5d symbols, theirs %7d bytes %5d symbols\n", set+"/"+name, size[0], count[0], size[1], count[1])
+			})
+		}
+	}
+	t.Logf("\n%s%-48s %7d bytes %5d symbols, theirs %7d bytes %5d symbols; smaller in %d of %d", table.String(), "all that both write", bytes[0], symbols[0], bytes[1], symbols[1], wins, n)
 }
 
 func TestCreateDiffObject(t *testing.T) {

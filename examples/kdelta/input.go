@@ -17,6 +17,20 @@ const (
 	codeStopped diag.Code = "stopped"
 )
 
+// commandCodes describes the codes of the command itself.
+func commandCodes() []diag.Entry {
+	return []diag.Entry{
+		{Code: codeFile, Severity: diag.SevError, Meaning: "A file cannot be read.", Remedy: "Give the path of a file that can be read.",
+			Example: "fork.ORIG.o: error: cannot read: no such file or directory [file-unreadable]"},
+		{Code: codeOutput, Severity: diag.SevError, Meaning: "The output cannot be written, or is one of the inputs.", Remedy: "Give another path.",
+			Example: "fork.PATCHED.o: error: is the input fork.PATCHED.o [file-unwritable]"},
+		{Code: codeSymbol, Severity: diag.SevError, Meaning: "Neither object has a function or variable of that name.", Remedy: "Give a name as readelf -s prints it, or the readable form of a mangled one.",
+			Example: "error: no function or variable \"copy_proces\" in either object; near: copy_process [symbol-unknown]"},
+		{Code: codeStopped, Severity: diag.SevError, Meaning: "The run ended before there was a result.", Remedy: "The message says why.",
+			Example: "error: context canceled [stopped]"},
+	}
+}
+
 // maxInput bounds what is read of one input. A vmlinux.o with debug information stays below.
 const maxInput = 8 << 30
 

@@ -10,17 +10,16 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of README.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md, and CODES.md")
 
-// The README shows what the command really prints, and every code that there is.
+// The README shows what the command really prints.
 func TestReadme(t *testing.T) {
 	t.Chdir("../..")
 	data, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := codes(t, string(data))
-	want = consoles(want)
+	want := consoles(string(data))
 	if want == string(data) {
 		return
 	}
@@ -38,20 +37,32 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// codes fills in the table of diagnostics.
-func codes(t *testing.T, text string) string {
-	const begin, end = "<!-- codes: written by go test ./examples/kdelta -run Readme -update -->\n", "<!-- end of codes -->"
-	head, rest, ok1 := strings.Cut(text, begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatal("README.md has no place for the codes")
-	}
+// codes is the list of diagnostics, pkg/diag/CODES.md.
+func codes() string {
 	var b strings.Builder
-	b.WriteString("| code | severity | what it says | what to do |\n|---|---|---|---|\n")
-	for _, e := range diag.Catalogue() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.Code, e.Severity, e.Meaning, e.Remedy)
+	b.WriteString("# Diagnostics\n\n<!-- written by go test ./examples/kdelta -run Codes -update -->\n\n" +
+		"Everything that kdelta has to say about an input, a comparison or a patch is a diagnostic with a stable code, a place and a remedy. All are\n" +
+		"collected; one of severity `error` refuses. Codes never change their meaning. Each is shown with a line as it is printed:\n" +
+		"`file: section+offset (symbol): severity: message [code]`.\n")
+	for _, e := range append(diag.Catalogue(), commandCodes()...) {
+		fmt.Fprintf(&b, "\n## %s\n\n%s: %s\n\n    %s\n\n%s\n", e.Code, strings.ToUpper(e.Severity.String()[:1])+e.Severity.String()[1:], e.Meaning, e.Example, e.Remedy)
 	}
-	return head + begin + b.String() + end + tail
+	return b.String()
+}
+
+// The document of codes has every code that there is.
+func TestCodes(t *testing.T) {
+	const path = "../../pkg/diag/CODES.md"
+	want := codes()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != want {
+		t.Errorf("%s is out of date (go test ./examples/kdelta -run Codes -update rewrites it; an example for a new code stands in pkg/diag/examples.go) %v", path, err)
+	}
 }
 
 // consoles fills in the output of the commands in console blocks that run kdelta.

@@ -10,7 +10,18 @@ type Entry struct {
 	Severity Severity // the severity that New gives
 	Meaning  string   // what it says, for somebody who meets it first
 	Remedy   string   // what to do about it
+	Example  string   // a diagnostic with it, as it is printed
 }
+
+// row is what is written down of a code here; examples has the rest.
+type row struct {
+	code     Code
+	severity Severity
+	meaning  string
+	remedy   string
+}
+
+func (r *row) entry() Entry { return Entry{r.code, r.severity, r.meaning, r.remedy, examples[r.code]} }
 
 // Codes of the object reader and the builder.
 const (
@@ -159,7 +170,7 @@ const (
 )
 
 // catalogue lists every code once, in the order of the constants above.
-var catalogue = []Entry{
+var catalogue = []row{
 	{ElfMalformed, SevError, "The file is not a well-formed ELF object: a header, table or index points outside what is there.",
 		"Rebuild the object; if a tool wrote it, report the tool. kdelta reads nothing from a file that contradicts itself."},
 	{ElfUnsupported, SevError, "The file is ELF, but not a kind that kdelta reads (ELF64, little-endian, x86-64).",
@@ -226,7 +237,7 @@ var catalogue = []Entry{
 		"Initcalls have run already; use a callback."},
 	{NewTracepoint, SevError, "The patched object holds a tracepoint that the original does not.",
 		"New tracepoints are never registered; use an existing one or printk."},
-	{Instrumented, SevError, "The object is instrumented (KASAN, KCSAN, KCOV or gcov); its hidden data cannot be carried into a livepatch.",
+	{Instrumented, SevError, "The object is instrumented (KASAN, KMSAN, gcov, or KCOV with guards); its hidden data cannot be carried into a livepatch.",
 		"Build without the instrumentation."},
 	{UnnamedData, SevError, "A function that is replaced refers to writable data that has no symbol, so the running kernel's copy cannot be named.",
 		"Rebuild with -fdata-sections, or give the variable a name."},
@@ -398,14 +409,20 @@ var catalogue = []Entry{
 		"See that the directory is there and can be written."},
 }
 
-// Catalogue gives every code with its meaning and remedy, in a fixed order.
-func Catalogue() []Entry { return append([]Entry(nil), catalogue...) }
+// Catalogue gives every code with its meaning, its remedy and an example, in a fixed order.
+func Catalogue() []Entry {
+	out := make([]Entry, len(catalogue))
+	for i := range catalogue {
+		out[i] = catalogue[i].entry()
+	}
+	return out
+}
 
 // Lookup gives the catalogue's entry of a code; for a code that is not in it, an error without a remedy.
 func Lookup(c Code) Entry {
 	for i := range catalogue {
-		if catalogue[i].Code == c {
-			return catalogue[i]
+		if catalogue[i].code == c {
+			return catalogue[i].entry()
 		}
 	}
 	return Entry{Code: c, Severity: SevError}

@@ -26,13 +26,15 @@ func Rules() *elfdiff.Rules {
 		Ignore:   ignored(),
 		// KPATCH_IGNORE_FUNCTION and KPATCH_IGNORE_SECTION of kpatch-macros.h.
 		IgnoreFuncs: ".kpatch.ignore.functions", IgnoreSections: ".kpatch.ignore.sections",
-		Labels:   []string{".export_symbol"}, // licence, namespace, address (include/linux/export.h)
-		Entry:    []string{"__fentry__"},
-		Init:     freed(),
-		NoPatch:  noPatch(),
-		Beside:   beside(),
-		Inbound:  inbound(),
-		Register: register(),
+		Labels:  []string{".export_symbol"}, // licence, namespace, address (include/linux/export.h)
+		Entry:   []string{"__fentry__"},
+		Init:    freed(),
+		NoPatch: noPatch(),
+		Beside:  beside(),
+		Inbound: inbound(),
+		// Instrumentation with data of its own: KASAN, KMSAN, gcov, KCOV with guards. KCOV's and KCSAN's calls alone are calls like any other.
+		Instrument: []string{"__asan_*", "__hwasan_*", "__msan_*", "__gcov_*", "llvm_gcov_*", "__sanitizer_cov_trace_pc_guard*"},
+		Register:   register(),
 	}
 }
 

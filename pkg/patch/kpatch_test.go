@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -20,7 +21,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/object"
 )
 
-var peers = flag.String("peers", "/tmp/peers", "directory in whose bin other people's programs lie")
+var peers = flag.String("peers", cmp.Or(os.Getenv("KDELTA_PEERS"), "/tmp/peers"), "directory in whose bin other people's programs lie (KDELTA_PEERS)")
 
 // formats makes the patch of one pair in both forms; nil where it is refused.
 func formats(t *testing.T, p files) (k, kp *Plan) {
