@@ -97,6 +97,10 @@ type Kernel struct {
 	next    []int32          // the next one of the same name, -1
 	onceBTF sync.Once
 	spec    *btf.Spec
+
+	onceTable sync.Once
+	table     *symbols.Table
+	tableErr  error
 }
 
 // problem makes the error of a file that is not what it should be.
@@ -336,12 +340,15 @@ func findExport(all []Export, name string) (*Export, bool) {
 	return &all[i], true
 }
 
-// Table gives the kernel's symbols as a source for an Oracle.
+// Table gives the kernel's symbols as a source for an Oracle: the same one each time.
 func (k *Kernel) Table() (*symbols.Table, error) {
-	return symbols.FromKallsyms(k.Name, symbols.Vmlinux, len(k.Symbols), func(i int) (uint64, byte, string) {
-		s := &k.Symbols[i]
-		return s.Addr, s.Type, s.Name
+	k.onceTable.Do(func() {
+		k.table, k.tableErr = symbols.FromKallsyms(k.Name, symbols.Vmlinux, len(k.Symbols), func(i int) (uint64, byte, string) {
+			s := &k.Symbols[i]
+			return s.Addr, s.Type, s.Name
+		})
 	})
+	return k.table, k.tableErr
 }
 
 // Symvers gives the kernel's exports as a source for an Oracle or a Set. Of modules it knows those that FromParts was given.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"strings"
+	"sync"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -22,6 +23,8 @@ type Module struct {
 	Signed   bool         // a signature follows the file
 
 	sites map[site]bool // calls of the tracer
+	once  sync.Once
+	table *symbols.Table
 }
 
 type site struct {
@@ -178,8 +181,11 @@ func (m *Module) readExports() error {
 // Export gives an exported symbol.
 func (m *Module) Export(name string) (*Export, bool) { return findExport(m.Exports, name) }
 
-// Table gives the module's symbols as a source for an Oracle.
-func (m *Module) Table() *symbols.Table { return symbols.FromELF(m.File, m.Name) }
+// Table gives the module's symbols as a source for an Oracle: the same one each time.
+func (m *Module) Table() *symbols.Table {
+	m.once.Do(func() { m.table = symbols.FromELF(m.File, m.Name) })
+	return m.table
+}
 
 // Symvers gives the module's exports as a source for an Oracle or a Set.
 func (m *Module) Symvers() *symbols.Symvers { return symvers(m.File.Name, m.Name, m.Exports) }

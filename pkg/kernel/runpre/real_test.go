@@ -32,7 +32,7 @@ func need(t testing.TB, env, what string) string {
 	return v
 }
 
-func loadKernel(t testing.TB, release string) (*image.Kernel, *symbols.Table) {
+func loadKernel(t testing.TB, release string) *image.Kernel {
 	t.Helper()
 	path := filepath.Join(need(t, "KDELTA_KERNELS", "a folder with unpacked kernel packages"), "boot/vmlinuz-"+release)
 	data, err := os.ReadFile(path)
@@ -43,11 +43,10 @@ func loadKernel(t testing.TB, release string) (*image.Kernel, *symbols.Table) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, err := k.Table()
-	if err != nil {
+	if _, err := k.Table(); err != nil {
 		t.Fatal(err)
 	}
-	return k, tab
+	return k
 }
 
 func objects(t testing.TB, root string) []*object.File {
@@ -112,10 +111,13 @@ func (c *tally) log(t *testing.T) {
 }
 
 // add compares one object; oracle makes the Oracle with its evidence, nil to leave positions out.
-func (c *tally) add(t *testing.T, f *object.File, compare func() *Result, namesakes func(name string) int, oracle func(l *symbols.Located) *symbols.Oracle) *Result {
+func (c *tally) add(t *testing.T, f *object.File, compare func() (*Result, error), namesakes func(name string) int, oracle func(l *symbols.Located) *symbols.Oracle) *Result {
 	t.Helper()
 	start := cpu()
-	r := compare()
+	r, err := compare()
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := cpu() - start
 	c.seconds += d
 	c.worst = max(c.worst, d)
@@ -174,13 +176,14 @@ func TestRealKernel(t *testing.T) {
 	dir, all := releases(t)
 	images, _ := filepath.Glob(filepath.Join(os.Getenv("KDELTA_KERNELS"), "boot/vmlinuz-*"))
 	for _, release := range all {
-		k, tab := loadKernel(t, release)
+		k := loadKernel(t, release)
+		tab, _ := k.Table()
 		for _, mode := range [...]string{"merged", "sections"} {
 			objs := objects(t, filepath.Join(dir, release, "builtin", mode))
 			t.Run(release+"/"+mode, func(t *testing.T) {
 				c := tally{reasons: map[string]int{}}
 				for _, f := range objs {
-					r := c.add(t, f, func() *Result { return Check(f, k, tab) }, func(name string) int { return len(k.Find(name)) }, func(l *symbols.Located) *symbols.Oracle {
+					r := c.add(t, f, func() (*Result, error) { return Check(f, k) }, func(name string) int { return len(k.Find(name)) }, func(l *symbols.Located) *symbols.Oracle {
 						o, ds := symbols.NewOracle(symbols.Vmlinux, tab, l)
 						if len(ds) > 0 {
 							t.Errorf("%s: %v", f.Name, ds)
@@ -210,10 +213,10 @@ func TestRealKernel(t *testing.T) {
 					continue
 				}
 				t.Run(release+"/"+mode+" against "+other, func(t *testing.T) {
-					k, tab := loadKernel(t, other)
+					k := loadKernel(t, other)
 					c := tally{reasons: map[string]int{}}
 					for _, f := range objs {
-						r := c.add(t, f, func() *Result { return Check(f, k, tab) }, nil, nil)
+						r := c.add(t, f, func() (*Result, error) { return Check(f, k) }, nil, nil)
 						differs := r.Count(Mismatch) > 0 || slices.ContainsFunc(r.Data, func(it Item) bool { return it.Status == Mismatch })
 						var e *diag.Error
 						if differs != errors.As(r.Refuse(), &e) || differs && (e.Diagnostics[0].Code != diag.RunPreMismatch || !e.Diagnostics[0].Place.HasOffset) {
@@ -256,12 +259,12 @@ func TestRealModule(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tab := m.Table()
+			tab, ready := m.Table(), NewModule(m)
 			for _, mode := range [...]string{"merged", "sections"} {
 				t.Run(release+"/"+name+"/"+mode, func(t *testing.T) {
 					c := tally{reasons: map[string]int{}}
 					for _, f := range objects(t, filepath.Join(path, mode)) {
-						r := c.add(t, f, func() *Result { return CheckModule(f, m, tab) }, func(name string) int { return len(m.Find(name)) }, func(l *symbols.Located) *symbols.Oracle {
+						r := c.add(t, f, func() (*Result, error) { return ready.Check(f), nil }, func(name string) int { return len(m.Find(name)) }, func(l *symbols.Located) *symbols.Oracle {
 							o, ds := symbols.NewOracle(m.Name, tab, l)
 							if len(ds) > 0 {
 								t.Errorf("%s: %v", f.Name, ds)

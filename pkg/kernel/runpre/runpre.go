@@ -141,12 +141,28 @@ func (r *Result) Func(sym object.SymID) (*Item, bool) {
 	return nil, false
 }
 
-// Check compares an object with a kernel. table is the kernel's as the Oracle has it (Kernel.Table); Located refers to it.
-func Check(f *object.File, k *image.Kernel, table *symbols.Table) *Result {
-	return run(f, &vmlinux{k: k}, table, k.Name)
+// Check compares an object with a kernel. The evidence is for an Oracle of the kernel's own table (Kernel.Table). The
+// error is that of Kernel.Table.
+func Check(f *object.File, k *image.Kernel) (*Result, error) {
+	table, err := k.Table()
+	if err != nil {
+		return nil, err
+	}
+	return run(f, &vmlinux{k: k}, table, k.Name), nil
 }
 
-// CheckModule compares an object with a module's file. table is the module's as the Oracle has it (Module.Table); Located refers to it.
-func CheckModule(f *object.File, m *image.Module, table *symbols.Table) *Result {
-	return run(f, newModule(m), table, m.File.Name)
+// CheckModule compares an object with a module's file. The evidence is for an Oracle of the module's own table (Module.Table).
+func CheckModule(f *object.File, m *image.Module) *Result {
+	return NewModule(m).Check(f)
+}
+
+// Module is a module's file, made ready for several objects.
+type Module struct{ w *module }
+
+// NewModule makes a module's file ready.
+func NewModule(m *image.Module) *Module { return &Module{newModule(m)} }
+
+// Check compares an object with the module.
+func (m *Module) Check(f *object.File) *Result {
+	return run(f, m.w, m.w.m.Table(), m.w.m.File.Name)
 }

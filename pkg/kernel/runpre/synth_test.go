@@ -215,11 +215,11 @@ func kernelWith(t testing.TB, secs []sect) *image.Kernel {
 func check(t testing.TB, secs []sect, k *image.Kernel) (*object.File, *Result) {
 	t.Helper()
 	f := build(t, secs)
-	tab, err := k.Table()
+	r, err := Check(f, k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f, Check(f, k, tab)
+	return f, r
 }
 
 func item(t *testing.T, f *object.File, r *Result, name string) *Item {
@@ -465,7 +465,7 @@ func TestModule(t *testing.T) {
 	}
 	m := mod(ko)
 	f := build(t, sample())
-	r := CheckModule(f, m, m.Table())
+	r := CheckModule(f, m)
 	if r.Refuse() != nil || r.Count(Exact) != 4 || len(r.Unlocated) > 0 || len(r.Located.Entry) != 7 {
 		t.Fatalf("%v %v %v", r.Diagnostics, r.Counts, r.Unlocated)
 	}
@@ -489,20 +489,20 @@ func TestModule(t *testing.T) {
 	merged[0].rels = slices.Delete(merged[0].rels, 2, 3)
 	merged = append(slices.Delete(merged, 1, 2), sect{name: ".modinfo", data: []byte("name=m\x00")})
 	m = mod(merged)
-	if r = CheckModule(f, m, m.Table()); r.Refuse() != nil || len(r.Unlocated) > 0 {
+	if r = CheckModule(f, m); r.Refuse() != nil || len(r.Unlocated) > 0 {
 		t.Errorf("%v %v", r.Diagnostics, r.Unlocated)
 	}
 	// Another callee; a reference that the object lacks.
 	ko[0].rels[0].to = "__other__"
 	m = mod(ko)
-	r = CheckModule(f, m, m.Table())
+	r = CheckModule(f, m)
 	if it := item(t, f, r, "f"); it.Status != Mismatch || !strings.Contains(it.Diff.Object, "{__fentry__}") || !strings.Contains(r.Diagnostics[0].Message, "__other__") {
 		t.Errorf("%+v", it.Diff)
 	}
 	ko = append(sample(), sect{name: ".modinfo", data: []byte("name=m\x00")})
 	ko[1].rels = []rel{{0, elf.R_X86_64_8, "x", 0}}
 	m = mod(ko)
-	r = CheckModule(f, m, m.Table())
+	r = CheckModule(f, m)
 	if it := item(t, f, r, "twin"); it.Status != Mismatch {
 		t.Errorf("%+v", it)
 	}
@@ -532,10 +532,6 @@ func FuzzCheck(f *testing.F) {
 	f.Add(build(f, secs).Data)
 	f.Add(build(f, append(secs, sect{name: "__jump_table", data: make([]byte, 16), rels: []rel{{0, elf.R_X86_64_PC32, ".text.f", 0}, {4, elf.R_X86_64_PC32, ".text.f", 7}, {8, elf.R_X86_64_PC64, "g", 2}}})).Data)
 	k := kernelWith(f, secs)
-	tab, err := k.Table()
-	if err != nil {
-		f.Fatal(err)
-	}
 	m, err := image.ParseModule(build(f, append(sample(), sect{name: ".modinfo", data: []byte("name=m\x00")})).Data, image.Options{Name: "m.ko"})
 	if err != nil {
 		f.Fatal(err)
@@ -545,16 +541,19 @@ func FuzzCheck(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := Check(o, k, tab)
+		r, err := Check(o, k)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for id, a := range r.Located.Addr {
 			if !(&vmlinux{k: k}).named(o.Symbols[id].Name, a) {
 				t.Fatalf("%s is not at %#x", o.Symbols[id].Name, a)
 			}
 		}
-		CheckModule(o, m, m.Table())
+		CheckModule(o, m)
 		// The other way round: a hostile module.
 		if m, err := image.ParseModule(data, image.Options{Name: "fuzz.ko"}); err == nil {
-			CheckModule(o, m, m.Table())
+			CheckModule(o, m)
 		}
 	})
 }
