@@ -589,3 +589,59 @@ func TestKlpDiffVmlinux(t *testing.T) {
 		t.Errorf("%v, objtool %v", a, b)
 	}
 }
+
+// A patch of several objects, linked with what modpost makes, gets its tables and its start from finalize --static.
+func TestFinalizeStatic(t *testing.T) {
+	dir := t.TempDir()
+	b := object.NewBuilder(object.Header{})
+	const size, initAt, exitAt = 1280, 312, 1200
+	mod := b.AddSection(object.BuildSection{Name: ".gnu.linkonce.this_module", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC | elf.SHF_WRITE, Addralign: 64, Data: make([]byte, size)})
+	b.AddSymbol(object.BuildSymbol{Name: "__this_module", Sec: mod, Size: size, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_OBJECT)})
+	b.AddSection(object.BuildSection{Name: ".modinfo", Type: elf.SHT_PROGBITS, Flags: elf.SHF_ALLOC, Addralign: 1,
+		Data: []byte("license=GPL\x00livepatch=Y\x00name=fix\x00vermagic=6.1.0-50-amd64 SMP preempt mod_unload modversions \x00")})
+	for off, name := range map[uint64]string{initAt: "init_module", exitAt: "cleanup_module"} {
+		b.AddReloc(mod, object.Reloc{Off: off, Type: elf.R_X86_64_64, Sym: b.AddSymbol(object.BuildSymbol{Name: name, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)})})
+	}
+	data, err := b.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modpost := writeFile(t, filepath.Join(dir, "mod.o"), data)
+	symvers := writeFile(t, filepath.Join(dir, "Module.symvers"), []byte("0x11111111\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x22222222\t__x86_return_thunk\tvmlinux\tEXPORT_SYMBOL\t\n"))
+	first, second := sides("const-code/gcc"), sides("static-local-new/gcc")
+	for _, format := range []string{"klp", "kpatch"} {
+		obj, ko, out := filepath.Join(dir, format+".o"), filepath.Join(dir, format+".ko"), filepath.Join(dir, format+".final.ko")
+		if r := do(patchArgsOf(obj, slices.Concat([]string{"--format", format}, first, []string{"--object", "ext4"}, second)...)...); r.code != patchWritten {
+			t.Fatalf("%+v", r)
+		}
+		tool(t, "ld", "-r", "-o", ko, obj, modpost)
+		for _, extra := range [][]string{nil, {"--no-replace"}, {"--plain-return"}} {
+			if r := do(append(append([]string{"finalize", "--static", "--symvers", symvers}, extra...), ko, "-o", out)...); r.code != patchWritten {
+				t.Fatalf("%v: %+v", extra, r)
+			}
+			f := parsedFile(t, out)
+			p, replace, err := klp.ReadStatic(f, nil)
+			if err != nil || len(p.Objects) != 2 || p.Objects[0].Name != "vmlinux" || len(p.Objects[0].Funcs) != 2 || p.Objects[1].Name != "ext4" || len(p.Objects[1].Funcs) != 1 {
+				t.Fatalf("%s %v: %v, %+v", format, extra, err, p)
+			}
+			if replace == slices.Contains(extra, "--no-replace") {
+				t.Errorf("%s %v: replace is %v", format, extra, replace)
+			}
+			thunk := false
+			for i := range f.Symbols {
+				s := &f.Symbols[i]
+				thunk = thunk || s.Name == "__x86_return_thunk"
+				if (s.Name == "init_module" || s.Name == "cleanup_module" || s.Name == klp.PatchSymbol) && s.Sec == 0 {
+					t.Errorf("%s %v: %s is not defined", format, extra, s.Name)
+				}
+			}
+			if thunk == slices.Contains(extra, "--plain-return") {
+				t.Errorf("%s %v: the return thunk is used: %v", format, extra, thunk)
+			}
+			args := slices.Concat([]string{"verify", out}, []string{"--pair"}, first, []string{"--object", "ext4", "--pair"}, second)
+			if r := do(args...); r.code != verifyProved || !strings.Contains(r.out, "form final") || !strings.Contains(r.out, "code        proved") {
+				t.Errorf("%s %v: %+v", format, extra, r)
+			}
+		}
+	}
+}

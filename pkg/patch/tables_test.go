@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,5 +139,47 @@ func TestUnwindEntries(t *testing.T) {
 	}
 	if _, p = written(t, elfdiff.FormatKlp, pair); section(p.File, ".orc_unwind") != nil {
 		t.Error("the kernel's own build makes unwind entries")
+	}
+}
+
+// Objects of the kernel and of two modules in one patch, two of them of one module: each function and reference belongs to its own.
+func TestSeveralParents(t *testing.T) {
+	pair := func(object, file, name string) Pair {
+		v := static(datum("state_"+file[:1], ".data.state", word))
+		return pairOf(t, object, file, []def{fn(name, one), v}, []def{fn(name, "8b05 00000000 e8 00000000 c3", rel{2, pc32, "state_" + file[:1], -4}, rel{7, plt32, "common", -4}), v})
+	}
+	common := pairOf(t, "vmlinux", "v.c", []def{fn("k", one)}, []def{fn("k", two), fn("common", two)})
+	pairs := []Pair{common, pair("ext4", "a.c", "alloc"), pair("ext4", "b.c", "bmap"), pair("xfs", "c.c", "alloc_x")}
+	want := []string{"ext4 .text.alloc+0x7 R_X86_64_PC32 ext4:state_a,0 -4", "ext4 .text.bmap+0x7 R_X86_64_PC32 ext4:state_b,0 -4", "xfs .text.alloc_x+0x7 R_X86_64_PC32 xfs:state_c,0 -4"}
+	for _, format := range []elfdiff.Format{elfdiff.FormatKlp, elfdiff.FormatKpatch} {
+		_, p := written(t, format, pairs...)
+		var got, funcs []string
+		for _, tu := range p.Tuples() {
+			got = append(got, tu.String())
+		}
+		for _, o := range p.Objects {
+			for _, f := range o.Funcs {
+				funcs = append(funcs, o.Name+":"+f.Name)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("form %d: %q, want %q", format, got, want)
+		}
+		slices.Sort(funcs)
+		if s := strings.Join(funcs, " "); s != "ext4:alloc ext4:bmap vmlinux:k xfs:alloc_x" {
+			t.Errorf("form %d: %s", format, s)
+		}
+		n := 0 // the new function is there once, and all calls lead to it
+		for i := range p.File.Symbols {
+			if p.File.Symbols[i].Name == "common" {
+				n++
+				if p.File.Symbols[i].Sec == 0 {
+					t.Errorf("form %d: common is undefined", format)
+				}
+			}
+		}
+		if n != 1 {
+			t.Errorf("form %d: %d symbols common", format, n)
+		}
 	}
 }
