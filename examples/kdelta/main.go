@@ -55,7 +55,7 @@ type env struct {
 
 // commands lists the subcommands in the order of the help text.
 func commands() []*command {
-	return []*command{diffCommand, explainCommand, patchCommand, moduleCommand, finalizeCommand, verifyCommand, kernelCommand, klpDiffCommand, createDiffObjectCommand, schemaCommand, versionCommand}
+	return []*command{diffCommand, explainCommand, patchCommand, moduleCommand, finalizeCommand, verifyCommand, kernelCommand, runPreCommand, klpDiffCommand, createDiffObjectCommand, schemaCommand, versionCommand}
 }
 
 // run is the whole program: it gives the exit code. Output that could not be

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func doRunPre(args ...string) result {
+	var out, errOut bytes.Buffer
+	e := &env{in: strings.NewReader(""), out: bufio.NewWriter(&out), err: &errOut, trouble: exitTrouble}
+	code := runPreCommand.run(e, runPreCommand, args)
+	_ = e.out.Flush()
+	return result{code, out.String(), errOut.String()}
+}
+
+func TestRunPreRefused(t *testing.T) {
+	no := filepath.Join(t.TempDir(), "vmlinuz")
+	if err := os.WriteFile(no, []byte(strings.Repeat("no kernel ", 100)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--kernel", no, "x.o"}, "image-malformed"},
+		{[]string{"--kernel", no + "x", "x.o"}, "file-unreadable"},
+		{[]string{"x.o"}, "no --kernel"},
+		{[]string{"--kernel", no}, "no OBJECT"},
+	} {
+		if r := doRunPre(c.args...); r.code != verifyTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
+			t.Errorf("%v: %+v", c.args, r)
+		}
+		if r := doRunPre(append([]string{"--json"}, c.args...)...); r.code != verifyTrouble {
+			t.Errorf("%v with --json: %+v", c.args, r)
+		}
+	}
+}
+
+func TestRunPre(t *testing.T) {
+	kernels, objects := os.Getenv("KDELTA_KERNELS"), os.Getenv("KDELTA_RUNPRE")
+	if kernels == "" || objects == "" {
+		t.Skip("KDELTA_KERNELS and KDELTA_RUNPRE are not set to folders with kernel packages and with what testdata/runpre/build makes")
+	}
+	folders, _ := filepath.Glob(filepath.Join(objects, "*"))
+	for _, dir := range folders {
+		release := filepath.Base(dir)
+		args := []string{"--kernel", filepath.Join(kernels, "boot/vmlinuz-"+release), "--cache", t.TempDir()}
+		some, _ := filepath.Glob(filepath.Join(dir, "builtin/sections/mm/*.o"))
+		args = append(args, some...)
+		mods, _ := filepath.Glob(filepath.Join(dir, "modules/*"))
+		for _, m := range mods {
+			files, _ := filepath.Glob(filepath.Join(kernels, "lib/modules", release, "kernel/fs", filepath.Base(m), filepath.Base(m)+".ko*"))
+			if len(files) == 1 {
+				more, _ := filepath.Glob(filepath.Join(m, "sections/*.o"))
+				args = append(append(args, "--target", files[0]), more...)
+			}
+		}
+		for range 2 { // the second time from the cache
+			r := doRunPre(append(args, "--json")...)
+			var d runPreDoc
+			if err := json.Unmarshal([]byte(r.out), &d); r.code != verifyProved || err != nil || d.Schema != runPreSchema || d.Release != release || len(d.Objects) < len(some) {
+				t.Fatalf("%s: %v, %d, %s", release, err, r.code, r.errOut)
+			}
+			for _, o := range d.Objects {
+				if !o.Same || o.Functions["mismatch"] != 0 {
+					t.Errorf("%+v", o)
+				}
+				for _, n := range o.Names {
+					if n.Evidence == "" {
+						t.Errorf("%s: %+v", o.File, n)
+					}
+				}
+			}
+		}
+		if r := doRunPre(append(args, "-v")...); r.code != verifyProved || strings.Count(r.out, "\nsame ") < len(some)-1 {
+			t.Errorf("%s: %d %s", release, r.code, r.errOut)
+		}
+	}
+}
