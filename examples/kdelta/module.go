@@ -165,11 +165,7 @@ func (a *moduleArgs) run(ctx context.Context, r *report.Patch) int {
 	names := map[string]string{"": klp.Vmlinux}
 	var modules []*image.Module
 	for _, t := range a.targets {
-		data, err := readInput(t)
-		if err != nil {
-			return trouble(err, t)
-		}
-		m, err := image.ParseModule(data, image.Options{Name: t})
+		m, err := readModule(t)
 		if err != nil {
 			return trouble(err, t)
 		}

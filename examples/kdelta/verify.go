@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/pkg/build"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
+	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/klp"
+	"github.com/kdelta/kdelta/pkg/module"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
 	"github.com/kdelta/kdelta/pkg/verify"
@@ -24,7 +28,7 @@ const (
 
 var verifyCommand = &command{
 	name:  "verify",
-	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--entry-size SECTION=N]... [--json] [-v]",
+	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--entry-size SECTION=N]... [--json] [-v]",
 	short: "prove a finished livepatch object",
 	long: `
 Reads a livepatch object or module back from its bytes and says what can be
@@ -40,6 +44,11 @@ PATCH may be upstream's intermediate form, kpatch's, or a final module; the
 original and the patched object of each pair are those it was made from. --object
 says which kernel object the pairs and the symbols after it belong to.
 
+For a finished module --kernel takes the place of --symbols and --symvers, and says
+more: the image tells symbols, exports and their checksums, layouts and vermagic. Pairs
+after --target belong to that module, whose file tells the same of it. Objects of kernels
+that run objtool late are completed first, as kdelta module does.
+
 Exit code 0: nothing speaks against the patch, at the levels that were reached.
 1: wrong usage, or a file that cannot be read. 2: refuted; the findings say why.`,
 	run: runVerify,
@@ -50,6 +59,9 @@ type verifyArgs struct {
 	pairs    []pairArgs
 	symbols  []symbolFile
 	symvers  []string
+	kernel   string
+	cache    string
+	targets  []*image.Module
 	json     bool
 	verbose  bool
 	rules    *elfdiff.Rules
@@ -63,7 +75,20 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
 	a.rules = kernel.Rules()
 	entrySize(fs, a.rules)
+	fs.StringVar(&a.kernel, "kernel", "", "the image of the kernel that the module is for: `VMLINUZ`")
+	fs.StringVar(&a.cache, "cache", "", "keep what images say in `DIR`")
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
+	fs.Func("target", "the file of the module that the pairs after it belong to: `MOD.ko`", func(s string) error {
+		if half {
+			return errors.New("between ORIG and PATCHED of one pair")
+		}
+		m, err := readModule(s)
+		if err != nil {
+			return err
+		}
+		object, a.targets = m.Name, append(a.targets, m)
+		return nil
+	})
 	fs.Func("object", "the kernel object that what comes after it belongs to: `vmlinux|NAME`", func(s string) error {
 		if s = klp.ModuleName(s); s == "" || half {
 			return fmt.Errorf("no name of a module, or between ORIG and PATCHED")
@@ -105,6 +130,10 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 		return nil, c.usageError(e, "no PATCH")
 	case half:
 		return nil, c.usageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
+	case a.kernel == "" && len(a.targets) > 0:
+		return nil, c.usageError(e, "--target without --kernel")
+	case a.kernel != "" && len(a.symbols)+len(a.symvers) > 0:
+		return nil, c.usageError(e, "--kernel says what --symbols and --symvers say")
 	case extra != "":
 		return nil, c.usageError(e, fmt.Sprintf("%s: objects are given with --pair ORIG PATCHED", extra))
 	}
@@ -163,6 +192,9 @@ func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
 		pairs = append(pairs, verify.Pair{Object: x.object, Orig: o, Patched: q})
 		originals, objects = append(originals, o), append(objects, x.object)
 	}
+	if a.kernel != "" {
+		return a.against(ctx, p, pairs)
+	}
 	var k knowledge
 	for _, s := range a.symbols {
 		if err := k.readSymbols(s); err != nil {
@@ -196,6 +228,32 @@ func (k *knowledge) verifyOptions(set *symbols.Set, rules *elfdiff.Rules) verify
 		opts.Symbols[t.Object] = verify.Known{Names: verify.NamesOf(t.Object, k.tables...), Oracle: oracle}
 	}
 	return opts
+}
+
+// against checks a finished module with what the image of its kernel says.
+func (a *verifyArgs) against(ctx context.Context, p *object.File, pairs []verify.Pair) (*verify.Result, error) {
+	k, err := readKernel(a.kernel, a.cache)
+	if err != nil {
+		return nil, err
+	}
+	made := make([]module.Pair, len(pairs))
+	for i := range pairs {
+		made[i] = module.Pair(pairs[i])
+	}
+	r, err := build.Verify(ctx, k, a.targets, p, made, build.Options{Rules: a.rules})
+	if err != nil {
+		return nil, err
+	}
+	a.findings = append(a.findings, r.Diagnostics...)
+	return r.Proof, nil
+}
+
+func readModule(path string) (*image.Module, error) {
+	data, err := readInput(path)
+	if err != nil {
+		return nil, err
+	}
+	return image.ParseModule(data, image.Options{Name: path})
 }
 
 func readObject(path string) (*object.File, error) {

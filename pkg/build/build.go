@@ -66,8 +66,15 @@ func Module(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs
 		return r, err
 	}
 	r.Diagnostics = append(r.Diagnostics, r.Made.Diagnostics...)
-	if err := r.prove(ctx, facts, k, modules, rules, opts.Name); err != nil {
+	f, err := object.Parse(r.Made.Module, object.Options{Name: opts.Name + ".ko"})
+	if err != nil {
+		return r, r.fail(err)
+	}
+	if err := r.prove(ctx, f, r.Made.Pairs, facts, k, modules, rules); err != nil {
 		return r, err
+	}
+	if r.Diagnostics = append(r.Diagnostics, r.Proof.Findings...); r.Proof.Refuted() {
+		return r, r.fail(nil)
 	}
 	r.Module = r.Made.Module
 	if opts.Signer != nil {
@@ -95,8 +102,8 @@ func sized(r *elfdiff.Rules, k *image.Kernel) (*elfdiff.Rules, error) {
 	return &out, kernel.SetSizes(&out, elfdiff.SizeTypes, sizes)
 }
 
-// Proof gives what verify has to know of a kernel and its modules.
-func Proof(facts *module.Kernel, k *image.Kernel, modules []*image.Module) (verify.Options, error) {
+// proof gives what verify has to know of a kernel and its modules.
+func proof(facts *module.Kernel, k *image.Kernel, modules []*image.Module) (verify.Options, error) {
 	table, err := k.Table()
 	if err != nil {
 		return verify.Options{}, err
@@ -114,26 +121,43 @@ func Proof(facts *module.Kernel, k *image.Kernel, modules []*image.Module) (veri
 	return opts, nil
 }
 
-// prove reads the module back and proves it at all levels.
-func (r *Result) prove(ctx context.Context, facts *module.Kernel, k *image.Kernel, modules []*image.Module, rules *elfdiff.Rules, name string) error {
-	f, err := object.Parse(r.Made.Module, object.Options{Name: name + ".ko"})
-	if err != nil {
-		return r.fail(err)
-	}
-	v, err := Proof(facts, k, modules)
+// prove has a module proved at all levels. The pairs are complete.
+func (r *Result) prove(ctx context.Context, f *object.File, pairs []module.Pair, facts *module.Kernel, k *image.Kernel, modules []*image.Module, rules *elfdiff.Rules) error {
+	v, err := proof(facts, k, modules)
 	if err != nil {
 		return r.fail(err)
 	}
 	v.Rules = rules
-	pairs := make([]verify.Pair, len(r.Made.Pairs))
-	for i, p := range r.Made.Pairs {
-		pairs[i] = verify.Pair(p)
+	whole := make([]verify.Pair, len(pairs))
+	for i, p := range pairs {
+		whole[i] = verify.Pair(p)
 	}
-	if r.Proof, err = verify.Verify(ctx, f, pairs, v); err != nil {
+	if r.Proof, err = verify.Verify(ctx, f, whole, v); err != nil {
 		return err
 	}
-	r.Diagnostics = append(r.Diagnostics, r.Proof.Findings...)
-	return r.fail(nil)
+	return nil
+}
+
+// Verify proves a module, whoever made it, against a kernel and the pairs that it was made from (as the compiler
+// left them, or complete). What was found is in the Result's Proof; the error is of a kernel or
+// pair that cannot be used.
+func Verify(ctx context.Context, k *image.Kernel, modules []*image.Module, f *object.File, pairs []module.Pair, opts Options) (*Result, error) {
+	r := &Result{}
+	rules, err := sized(opts.Rules, k)
+	if err != nil {
+		return r, r.refuse(diag.New(diag.TableShape, diag.Place{File: k.Name}, "%v", err))
+	}
+	facts, notes, err := module.Of(k, modules, nil)
+	if r.Diagnostics = append(r.Diagnostics, notes...); err != nil || diag.HasErrors(notes) {
+		return r, r.fail(err)
+	}
+	whole := make([]module.Pair, len(pairs))
+	for i, p := range pairs {
+		if whole[i], _, err = module.CompletePair(p, facts); err != nil {
+			return r, r.fail(err)
+		}
+	}
+	return r, r.prove(ctx, f, whole, facts, k, modules, rules)
 }
 
 func (r *Result) refuse(d diag.Diagnostic) error {

@@ -83,21 +83,8 @@ func Build(ctx context.Context, pairs []Pair, k *Kernel, opts Options) (*Result,
 	r := &Result{}
 	var plans []patch.Pair
 	for i := range pairs {
-		p := pairs[i]
-		o := k.Symbols.Oracle(p.Object)
-		co := CompleteOptions{Call: k.UnwindCall, NoUnwind: k.UnwindOther != ""}
-		if o != nil {
-			co.Has = func(s string) bool {
-				_, ok := k.Symbols.Export(s)
-				return ok || o.Has(s) || k.Symbols.Oracle(klp.Vmlinux).Has(s)
-			}
-		}
-		var done [2]*Completion
-		var err error
-		if p.Orig, done[0], err = Complete(p.Orig, co); err != nil {
-			return nil, err
-		}
-		if p.Patched, done[1], err = Complete(p.Patched, co); err != nil {
+		p, done, err := CompletePair(pairs[i], k)
+		if err != nil {
 			return nil, err
 		}
 		r.Pairs, r.Completed = append(r.Pairs, p), append(r.Completed, done)
@@ -133,6 +120,21 @@ func Build(ctx context.Context, pairs []Pair, k *Kernel, opts Options) (*Result,
 	}
 	r.Module, err = w.b.Bytes()
 	return r, err
+}
+
+// CompletePair completes both objects of a pair for a kernel.
+func CompletePair(p Pair, k *Kernel) (Pair, [2]*Completion, error) {
+	vmlinux, own := k.Symbols.Oracle(klp.Vmlinux), k.Symbols.Oracle(p.Object)
+	opts := CompleteOptions{Call: k.UnwindCall, NoUnwind: k.UnwindOther != "", Has: func(s string) bool {
+		_, exported := k.Symbols.Export(s)
+		return exported || vmlinux.Has(s) || own != nil && own.Has(s)
+	}}
+	var done [2]*Completion
+	var err error
+	if p.Orig, done[0], err = Complete(p.Orig, opts); err == nil {
+		p.Patched, done[1], err = Complete(p.Patched, opts)
+	}
+	return p, done, err
 }
 
 // check refuses what cannot be done right whatever the pairs are.

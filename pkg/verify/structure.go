@@ -189,8 +189,9 @@ func (c *checker) metadata() {
 	case Final:
 		p, err = klp.ReadFinal(c.p.f)
 		if err == nil && len(p.Objects) == 0 {
-			if s, _, serr := klp.ReadStatic(c.p.f, c.opts.Layout); serr == nil {
-				c.static = true
+			var s *klp.Patch
+			if s, _, err = klp.ReadStatic(c.p.f, c.opts.Layout); err == nil {
+				c.static = len(c.p.byName[klp.PatchSymbol]) > 0
 				p.Objects, p.Callbacks = s.Objects, s.Callbacks
 			}
 		}
