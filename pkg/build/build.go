@@ -15,6 +15,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
+	"github.com/kdelta/kdelta/pkg/kernel/runpre"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/module"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -35,7 +36,8 @@ type Options struct {
 
 // Result is a module and all that was found on the way. On an error it holds what was found before.
 type Result struct {
-	Module      []byte // signed, if it was to be
+	Module      []byte           // signed, if it was to be
+	Checked     []*runpre.Result // by pair: of the original object and the kernel; nil where that was left out
 	Made        *module.Result
 	Proof       *verify.Result
 	Diagnostics []diag.Diagnostic // of all steps, sorted
@@ -45,7 +47,6 @@ type Result struct {
 // *diag.Error with every reason against the module, or that of the context.
 func Module(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs []module.Pair, opts Options) (*Result, error) {
 	r := &Result{}
-	var located map[string][]symbols.Source
 	for _, p := range pairs {
 		if p.Object != klp.Vmlinux && !slices.ContainsFunc(modules, func(m *image.Module) bool { return m.Name == p.Object }) {
 			return r, r.refuse(diag.New(diag.KlpInit, diag.Place{File: p.Orig.Name}, "the file of module %s, which the object belongs to, was not given", p.Object))
@@ -55,7 +56,15 @@ func Module(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs
 	if err != nil {
 		return r, r.refuse(diag.New(diag.TableShape, diag.Place{File: k.Name}, "%v", err))
 	}
-	facts, notes, err := module.Of(k, modules, located)
+	known, err := tablesOf(k, modules)
+	if err != nil {
+		return r, r.fail(err)
+	}
+	sources, err := r.check(ctx, k, modules, pairs, known, opts.Unchecked)
+	if err != nil {
+		return r, err
+	}
+	facts, notes, err := module.Of(k, modules, sources)
 	if r.Diagnostics = append(r.Diagnostics, notes...); err != nil || diag.HasErrors(notes) {
 		return r, r.fail(err)
 	}
@@ -70,7 +79,7 @@ func Module(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs
 	if err != nil {
 		return r, r.fail(err)
 	}
-	if err := r.prove(ctx, f, r.Made.Pairs, facts, k, modules, rules); err != nil {
+	if err := r.prove(ctx, f, r.Made.Pairs, facts, known, rules); err != nil {
 		return r, err
 	}
 	if r.Diagnostics = append(r.Diagnostics, r.Proof.Findings...); r.Proof.Refuted() {
@@ -102,40 +111,68 @@ func sized(r *elfdiff.Rules, k *image.Kernel) (*elfdiff.Rules, error) {
 	return &out, kernel.SetSizes(&out, elfdiff.SizeTypes, sizes)
 }
 
-// proof gives what verify has to know of a kernel and its modules.
-func proof(facts *module.Kernel, k *image.Kernel, modules []*image.Module) (verify.Options, error) {
+// tables has the symbols of kernel objects, by name.
+type tables map[string]*symbols.Table
+
+func tablesOf(k *image.Kernel, modules []*image.Module) (tables, error) {
 	table, err := k.Table()
 	if err != nil {
-		return verify.Options{}, err
+		return nil, err
 	}
-	known := func(name string, t *symbols.Table) verify.Symbols {
-		return verify.Known{Names: verify.NamesOf(name, t), Oracle: facts.Symbols.Oracle(name)}
-	}
-	opts := verify.Options{
-		Symbols: map[string]verify.Symbols{klp.Vmlinux: known(klp.Vmlinux, table)},
-		Exports: facts.Symbols, Layout: facts.Layout, Vermagic: facts.Vermagic, CRC: facts.CRC,
-	}
+	out := tables{klp.Vmlinux: table}
 	for _, m := range modules {
-		opts.Symbols[m.Name] = known(m.Name, m.Table())
+		out[m.Name] = m.Table()
 	}
-	return opts, nil
+	return out, nil
+}
+
+// check holds the originals against the kernel, and gives what is known of symbols.
+func (r *Result) check(ctx context.Context, k *image.Kernel, modules []*image.Module, pairs []module.Pair, known tables, skip bool) (map[string][]symbols.Source, error) {
+	sources := make(map[string][]symbols.Source)
+	for name, t := range known {
+		sources[name] = []symbols.Source{t}
+	}
+	if skip {
+		return sources, nil
+	}
+	done := make(map[*object.File]bool)
+	for _, p := range pairs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if done[p.Orig] {
+			r.Checked = append(r.Checked, nil)
+			continue
+		}
+		done[p.Orig] = true
+		var c *runpre.Result
+		if p.Object == klp.Vmlinux {
+			c = runpre.Check(p.Orig, k, known[klp.Vmlinux])
+		} else {
+			i := slices.IndexFunc(modules, func(m *image.Module) bool { return m.Name == p.Object })
+			c = runpre.CheckModule(p.Orig, modules[i], known[p.Object])
+		}
+		r.Checked = append(r.Checked, c)
+		r.Diagnostics = append(r.Diagnostics, c.Diagnostics...)
+		sources[p.Object] = append(sources[p.Object], c.Located)
+	}
+	return sources, r.fail(nil)
 }
 
 // prove has a module proved at all levels. The pairs are complete.
-func (r *Result) prove(ctx context.Context, f *object.File, pairs []module.Pair, facts *module.Kernel, k *image.Kernel, modules []*image.Module, rules *elfdiff.Rules) error {
-	v, err := proof(facts, k, modules)
-	if err != nil {
-		return r.fail(err)
+func (r *Result) prove(ctx context.Context, f *object.File, pairs []module.Pair, facts *module.Kernel, known tables, rules *elfdiff.Rules) error {
+	v := verify.Options{Symbols: make(map[string]verify.Symbols), Exports: facts.Symbols, Layout: facts.Layout, Vermagic: facts.Vermagic, CRC: facts.CRC}
+	for name, t := range known {
+		v.Symbols[name] = verify.Known{Names: verify.NamesOf(name, t), Oracle: facts.Symbols.Oracle(name)}
 	}
 	v.Rules = rules
 	whole := make([]verify.Pair, len(pairs))
 	for i, p := range pairs {
 		whole[i] = verify.Pair(p)
 	}
-	if r.Proof, err = verify.Verify(ctx, f, whole, v); err != nil {
-		return err
-	}
-	return nil
+	var err error
+	r.Proof, err = verify.Verify(ctx, f, whole, v)
+	return err
 }
 
 // Verify proves a module, whoever made it, against a kernel and the pairs that it was made from (as the compiler
@@ -147,7 +184,15 @@ func Verify(ctx context.Context, k *image.Kernel, modules []*image.Module, f *ob
 	if err != nil {
 		return r, r.refuse(diag.New(diag.TableShape, diag.Place{File: k.Name}, "%v", err))
 	}
-	facts, notes, err := module.Of(k, modules, nil)
+	known, err := tablesOf(k, modules)
+	if err != nil {
+		return r, r.fail(err)
+	}
+	sources, err := r.check(ctx, k, modules, pairs, known, opts.Unchecked)
+	if err != nil {
+		return r, err
+	}
+	facts, notes, err := module.Of(k, modules, sources)
 	if r.Diagnostics = append(r.Diagnostics, notes...); err != nil || diag.HasErrors(notes) {
 		return r, r.fail(err)
 	}
@@ -157,7 +202,7 @@ func Verify(ctx context.Context, k *image.Kernel, modules []*image.Module, f *ob
 			return r, r.fail(err)
 		}
 	}
-	return r, r.prove(ctx, f, whole, facts, k, modules, rules)
+	return r, r.prove(ctx, f, whole, facts, known, rules)
 }
 
 func (r *Result) refuse(d diag.Diagnostic) error {

@@ -9,22 +9,18 @@ import (
 	"github.com/kdelta/kdelta/symbols"
 )
 
-// Of gives what Build has to know of a kernel: from its image, the modules that
-// pairs belong to, and where symbols of single objects are known to lie (by object;
-// see image's comparison of objects with a kernel). The diagnostics say where sources of symbols
-// contradict each other. The error names what the image lacks.
-func Of(k *image.Kernel, modules []*image.Module, located map[string][]symbols.Source) (*Kernel, []diag.Diagnostic, error) {
+// Of gives what Build has to know of a kernel: from its image, and the modules that
+// pairs belong to. sources are what is known of the symbols of vmlinux and of each module, by
+// name: their tables, and evidence of where symbols of single objects lie (pkg/kernel/runpre). The
+// diagnostics say where sources contradict each other. The error names what the image lacks.
+func Of(k *image.Kernel, modules []*image.Module, sources map[string][]symbols.Source) (*Kernel, []diag.Diagnostic, error) {
 	layout, err := k.KlpLayout()
-	if err != nil {
-		return nil, nil, err
-	}
-	table, err := k.Table()
 	if err != nil {
 		return nil, nil, err
 	}
 	var ds []diag.Diagnostic
 	byName := make(map[string]*image.Module)
-	o, notes := symbols.NewOracle(klp.Vmlinux, append([]symbols.Source{table}, located[klp.Vmlinux]...)...)
+	o, notes := symbols.NewOracle(klp.Vmlinux, sources[klp.Vmlinux]...)
 	ds = append(ds, notes...)
 	oracles := []*symbols.Oracle{o}
 	for _, m := range modules {
@@ -35,7 +31,7 @@ func Of(k *image.Kernel, modules []*image.Module, located map[string][]symbols.S
 			continue
 		}
 		byName[m.Name] = m
-		o, notes := symbols.NewOracle(m.Name, append([]symbols.Source{m.Table(), m.Symvers()}, located[m.Name]...)...)
+		o, notes := symbols.NewOracle(m.Name, append([]symbols.Source{m.Symvers()}, sources[m.Name]...)...)
 		ds = append(ds, notes...)
 		oracles = append(oracles, o)
 	}
