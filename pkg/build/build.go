@@ -147,10 +147,13 @@ func (r *Result) check(ctx context.Context, k *image.Kernel, modules []*image.Mo
 		done[p.Orig] = true
 		var c *runpre.Result
 		if p.Object == klp.Vmlinux {
-			c = runpre.Check(p.Orig, k, known[klp.Vmlinux])
+			var err error
+			if c, err = runpre.Check(p.Orig, k); err != nil {
+				return nil, r.fail(err)
+			}
 		} else {
 			i := slices.IndexFunc(modules, func(m *image.Module) bool { return m.Name == p.Object })
-			c = runpre.CheckModule(p.Orig, modules[i], known[p.Object])
+			c = runpre.CheckModule(p.Orig, modules[i])
 		}
 		r.Checked = append(r.Checked, c)
 		r.Diagnostics = append(r.Diagnostics, c.Diagnostics...)
