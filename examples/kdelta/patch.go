@@ -33,7 +33,7 @@ const (
 
 var patchCommand = &command{
 	name:  "patch",
-	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--entry-size SECTION=N]... [--no-verify] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
+	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--types FILE] [--entry-size SECTION=N]... [--no-verify] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
 	short: "write a livepatch object with the functions that differ",
 	long: `
 Compares pairs of objects, decides about all of them together and writes one
@@ -60,7 +60,8 @@ kpatch that of kpatch-build: link it with ld -r, then kdelta finalize.
 What is about to be written is read back and proved, as kdelta verify does; what is
 refuted is not written. --no-verify leaves that out.
 
---entry-size says how long the entries of a kernel table are, where the objects do not tell.
+--types gives the kernel's types: its vmlinuz or vmlinux with BTF, or any ELF file with DWARF
+that has them. They tell how long the entries of the kernel's tables are; --entry-size says it by hand.
 
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: not patchable; the diagnostics say why, and OUT is as it was. 3: nothing to
@@ -83,6 +84,7 @@ type patchArgs struct {
 
 	symbols []symbolFile
 	symvers []string
+	types   []string // files with the kernel's types
 	format  elfdiff.Format
 	partial bool
 	late    bool
@@ -128,6 +130,10 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	fs.BoolVar(&a.verbose, "v", false, "list every piece that the patch holds, and notes")
 	a.rules = kernel.Rules()
 	entrySize(fs, a.rules)
+	fs.Func("types", "the kernel's types, for the sizes of its tables' entries: `FILE` with BTF or DWARF", func(s string) error {
+		a.types = append(a.types, s)
+		return nil
+	})
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
 	none := false
 	fs.Func("symbols", "what is known of the running kernel's symbols: `FILE|none` (repeatable)", func(s string) error {
@@ -197,6 +203,11 @@ func (a *patchArgs) run(ctx context.Context, r *report.Patch) int {
 		return trouble(err, a.out)
 	}
 	r.Rules = a.rules.Version
+	for _, name := range a.types {
+		if err := readTypes(a.rules, name); err != nil {
+			return trouble(err, name)
+		}
+	}
 	pairs := make([]patch.Pair, len(a.pairs))
 	errs := make([][2]error, len(a.pairs))
 	var wg sync.WaitGroup
@@ -318,7 +329,7 @@ const codeOutput diag.Code = "file-unwritable"
 
 // inputs lists all files that are read.
 func (a *patchArgs) inputs() []string {
-	names := slices.Clone(a.symvers)
+	names := slices.Concat(a.symvers, a.types)
 	for _, p := range a.pairs {
 		names = append(names, p.orig, p.patched)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -292,6 +293,38 @@ func TestPatchProves(t *testing.T) {
 		out := filepath.Join(dir, "again.o")
 		if r := do(patchArgsOf(out, append(args, pair...)...)...); r.code != patchWritten || !slices.Equal(readFile(t, out), data) {
 			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// The kernel's types come from DWARF where there is no BTF, and are checked against the object.
+func TestTypesFlag(t *testing.T) {
+	dir := t.TempDir()
+	src := writeFile(t, filepath.Join(dir, "types.c"), []byte("struct bug_entry { int addr, file; unsigned short line, flags; } b;\nstruct alt_instr { int a, b; short c; char d, e; } a;\n"))
+	types := filepath.Join(dir, "types.o")
+	tool(t, "gcc", "-g", "-c", "-o", types, src)
+	rules := kernel.Rules()
+	if err := readTypes(rules, types); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, z := range rules.Sizes {
+		if z.Source == elfdiff.SizeTypes {
+			got[z.Section] = z.Entry
+		}
+	}
+	if len(got) != 2 || got["__bug_table"] != 12 || got[".altinstructions"] != 12 {
+		t.Errorf("%v", got)
+	}
+	out := filepath.Join(dir, "out.o")
+	for _, c := range []struct {
+		file string
+		code int
+		err  string
+	}{{types, -1, ""}, {"patch.go", patchTrouble, "image-lacks"}, {sides("const-code/gcc")[0], patchTrouble, "image-lacks"}, {"missing", patchTrouble, "file-unreadable"}, {out, patchTrouble, ""}} {
+		r := do(patchArgsOf(out, append([]string{"--types", c.file}, sides("bug-flags/gcc")...)...)...)
+		if c.code >= 0 && r.code != c.code || !strings.Contains(r.errOut, c.err) || c.file == types && strings.Contains(r.errOut, "table-size") {
+			t.Errorf("%s: %+v", c.file, r)
 		}
 	}
 }

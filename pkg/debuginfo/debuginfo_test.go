@@ -468,3 +468,23 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+// StructSizes finds structures by name, in every version of DWARF that is read.
+func TestStructSizes(t *testing.T) {
+	for name, want := range map[string]uint64{"dwarf-layout/gcc.ORIG.o": 16, "dwarf-layout/gcc.PATCHED.o": 32, "dwarf-layout/clang.PATCHED.o": 32} {
+		data, err := os.ReadFile("../../testdata/cases/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := Load(data, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := in.StructSizes("thing", "nothing"); len(got) != 1 || got["thing"] != want || in.Err() != nil {
+			t.Errorf("%s: %v, %v", name, got, in.Err())
+		}
+	}
+	if got := (&Info{}).StructSizes("thing"); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}

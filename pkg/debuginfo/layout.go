@@ -2,6 +2,7 @@ package debuginfo
 
 import (
 	"cmp"
+	"debug/dwarf"
 	"fmt"
 	"slices"
 	"strings"
@@ -255,4 +256,36 @@ func (c *StructChange) String() string {
 		b.WriteString("; " + c.Members[i].String())
 	}
 	return b.String()
+}
+
+// StructSizes gives the sizes of structures by their names, of the first definition
+// of each that the units have. Those that are not found are left out; see Err.
+func (in *Info) StructSizes(names ...string) map[string]uint64 {
+	out := make(map[string]uint64)
+	in.ask(func() {
+		r := in.dw.Reader()
+		for len(out) < len(names) && in.spend(1) {
+			e, err := r.Next()
+			if err != nil {
+				in.fail(fmt.Errorf("read DWARF: %w", err))
+			}
+			if err != nil || e == nil {
+				return
+			}
+			switch e.Tag {
+			case dwarf.TagCompileUnit, dwarf.TagPartialUnit:
+				continue // what it holds comes next
+			case dwarf.TagStructType:
+				name, _ := e.Val(dwarf.AttrName).(string)
+				size, ok := e.Val(dwarf.AttrByteSize).(int64)
+				if _, have := out[name]; ok && !have && size >= 0 && slices.Contains(names, name) {
+					out[name] = uint64(size)
+				}
+			}
+			if e.Children {
+				r.SkipChildren()
+			}
+		}
+	})
+	return out
 }

@@ -73,6 +73,14 @@ func SetSizes(r *elfdiff.Rules, source elfdiff.SizeSource, sizes map[string]int)
 	return nil
 }
 
+// EntryStructs gives, by section, the structure of the kernel that an entry of its tables is.
+func EntryStructs() map[string]string {
+	return map[string]string{
+		".altinstructions": "alt_instr", "__bug_table": "bug_entry", "__ex_table": "exception_table_entry", "__jump_table": "jump_entry",
+		".parainstructions": "paravirt_patch_site", ".static_call_sites": "static_call_site",
+	}
+}
+
 // maxEntry bounds the sizes that SetSizes takes.
 const maxEntry = 4096
 
