@@ -225,19 +225,13 @@ func (c *correlation) ties() {
 }
 
 // sameBlocks pairs scopes of one name in order when each has the same symbols, of
-// the same sizes and in the same order, as its counterpart.
+// the same sizes, as its counterpart.
 func (c *correlation) sameBlocks(xs, ys []uint32) bool {
 	if len(xs) != len(ys) {
 		return false
 	}
 	for i := range xs {
-		x, y := int(c.a.Files[xs[i]-1])+1, int(c.b.Files[ys[i]-1])+1
-		for ; x < len(c.a.File.Symbols) && y < len(c.b.File.Symbols) && c.a.symFile[x] == xs[i] && c.b.symFile[y] == ys[i]; x, y = x+1, y+1 {
-			if s, t := &c.a.File.Symbols[x], &c.b.File.Symbols[y]; s.Size != t.Size || s.Info != t.Info || s.Name != t.Name {
-				return false
-			}
-		}
-		if x < len(c.a.File.Symbols) && c.a.symFile[x] == xs[i] || y < len(c.b.File.Symbols) && c.b.symFile[y] == ys[i] {
+		if c.a.blockSig(xs[i]) != c.b.blockSig(ys[i]) {
 			return false
 		}
 	}
@@ -245,6 +239,18 @@ func (c *correlation) sameBlocks(xs, ys []uint32) bool {
 		c.files[xs[i]] = ys[i]
 	}
 	return true
+}
+
+// blockSig hashes the symbols of a FILE scope, in whatever order.
+func (g *Graph) blockSig(scope uint32) (sum uint64) {
+	for i := int(g.Files[scope-1]) + 1; i < len(g.File.Symbols) && g.symFile[i] == scope; i++ {
+		s := &g.File.Symbols[i]
+		var h hasher
+		h.u64(s.Size<<8 | uint64(s.Info))
+		h.string(s.Name)
+		sum += uint64(h)
+	}
+	return sum
 }
 
 // openAtoms yields the atoms of all sections but those in done.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/reloc"
 	"github.com/kdelta/kdelta/symbols"
 )
 
@@ -55,10 +56,16 @@ type settling struct {
 	opened []bool // by SecID of a: its code was decoded for resolved operands
 	edges  []Edge
 
-	inbound []inbound // relocations of compared sections of a, by the section that they lead to; made when something falls
-	into    []uint32  // by SecID of a: range in inbound
-	linked  []bool    // by SecID of a: its range of inbound has become dependencies
+	linked  []bool         // by SecID of a: who depends on its atoms is noted
+	scans   int            // looks at all relocations so far
+	secOf   []object.SecID // by SymID of a: the compared section that holds it; 0 none
+	inbound []inbound      // relocations of compared sections of a, by the section that they lead to; made after maxScans
+	into    []uint32       // by SecID of a: range in inbound
 }
+
+// maxScans is how often all relocations are looked at for those that lead to some
+// sections, before an index of all of them is made. What falls mostly takes little with it.
+const maxScans = 4
 
 // inbound is a relocation that leads to a section.
 type inbound struct {
@@ -146,20 +153,25 @@ func (c *correlation) settle() {
 			}
 		}
 	}
-	for len(s.work) > 0 {
-		x := s.work[len(s.work)-1]
-		s.work = s.work[:len(s.work)-1]
-		s.link(s.a.Atoms[x].Sec)
-		for d := s.byTo[x]; d != 0; d = s.deps[d-1].next {
-			s.fall(s.deps[d-1].from)
-		}
-		s.touch(0, x)
-		sec := s.a.Atoms[x].Sec
-		if s.layout[sec] {
-			s.touch(1, s.other(x))
-		}
-		if s.a.multi[sec] && s.layout[sec] && !s.opened[sec] {
-			s.open(sec)
+	if len(s.work) > 0 {
+		s.linked, s.byTo = make([]bool, na), make([]int32, len(s.a.Atoms))
+	}
+	for len(s.work) > 0 { // wave by wave
+		wave := s.work
+		s.work = nil
+		s.link(wave)
+		for _, x := range wave {
+			for d := s.byTo[x]; d != 0; d = s.deps[d-1].next {
+				s.fall(s.deps[d-1].from)
+			}
+			s.touch(0, x)
+			sec := s.a.Atoms[x].Sec
+			if s.layout[sec] {
+				s.touch(1, s.other(x))
+			}
+			if s.a.multi[sec] && s.layout[sec] && !s.opened[sec] {
+				s.open(sec)
+			}
 		}
 	}
 	c.proved = make([]bool, len(s.a.Atoms))
@@ -381,7 +393,7 @@ func (s *settling) section(id object.SecID) {
 			(labels || s.sameLabels(s.a.labelsAt(x), s.b.labelsAt(y), t))
 		for k := 0; ok && k < ei-i; k++ {
 			p, q := rx.At(i+k), ry.At(j+k)
-			ok = p.Off == q.Off && p.Type == q.Type && p.Addend == q.Addend && s.sameTarget(&p, &q)
+			ok = p.Off == q.Off && p.Type == q.Type && (p.Addend == q.Addend && s.sameTarget(&p, &q) || s.sameString(ax, &p, &q))
 		}
 		if !ok {
 			s.fall(x)
@@ -463,6 +475,32 @@ func (s *settling) sameTarget(p, q *object.Reloc) bool {
 	return ax != 0 && ay != 0 && (s.plain(p) || x.Value == y.Value && s.position(x.Sec, y.Sec))
 }
 
+// sameString reports whether two relocations lead to the start of equal strings, wherever
+// these lie. A PC-relative field in code counts from up to 4 bytes behind itself, which has to be in the string too.
+func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
+	x, y := &s.a.File.Symbols[p.Sym], &s.b.File.Symbols[q.Sym]
+	if x.Type() != elf.STT_SECTION || y.Type() != elf.STT_SECTION {
+		return false
+	}
+	sx, sy := &s.a.File.Sections[x.Sec], &s.b.File.Sections[y.Sec]
+	if !sx.Strings() || !sy.Strings() || sx.Flags != sy.Flags || sx.Type != sy.Type || sx.Entsize != sy.Entsize || sx.Rela != 0 || sy.Rela != 0 ||
+		!s.a.compared(x.Sec) || !s.b.compared(y.Sec) {
+		return false
+	}
+	px, py, least := int64(x.Value)+p.Addend, int64(y.Value)+q.Addend, uint64(1)
+	if info, ok := reloc.Lookup(p.Type); !ok {
+		return false
+	} else if info.PCRel && src.Kind.Code() {
+		px, py, least = px+4, py+4, 5
+	}
+	if px < 0 || py < 0 {
+		return false
+	}
+	ix, iy := s.a.AtomAt(x.Sec, uint64(px)), s.b.AtomAt(y.Sec, uint64(py))
+	ax, ay := &s.a.Atoms[ix], &s.b.Atoms[iy]
+	return ax.Kind == AtomString && ay.Kind == AtomString && ax.Off == uint64(px) && ay.Off == uint64(py) && ax.Size >= least && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+}
+
 // plain reports whether a relocation of a is against a name that stands for the same
 // thing in both objects, whatever became of that thing.
 func (s *settling) plain(p *object.Reloc) bool {
@@ -483,26 +521,79 @@ func (s *settling) position(sx, sy object.SecID) bool {
 	return s.pair[sx] == sy && s.layout[sx]
 }
 
-// link notes, once, which atoms depend on those of section sec by way of relocations.
-func (s *settling) link(sec object.SecID) {
-	if s.linked == nil {
-		s.index()
+// link notes, once for each section, which atoms depend on those of the sections of
+// some that fell. In a section that is not cut alike all fell, and whoever referred to it
+// by position did as well.
+func (s *settling) link(wave []AtomID) {
+	var hot []object.SecID
+	for _, x := range wave {
+		if sec := s.a.Atoms[x].Sec; !s.linked[sec] {
+			s.linked[sec] = true
+			if s.layout[sec] {
+				hot = append(hot, sec)
+			}
+		}
 	}
-	if s.linked[sec] {
+	if len(hot) == 0 {
 		return
 	}
-	s.linked[sec] = true
 	f := s.a.File
-	for _, in := range s.inbound[s.into[sec]:s.into[sec+1]] {
-		if s.fallen[in.from] {
+	if s.secOf == nil {
+		s.secOf = make([]object.SecID, max(1, len(f.Symbols)))
+		for i := range f.Symbols {
+			if sec := f.Symbols[i].Sec; s.a.compared(sec) {
+				s.secOf[i] = sec
+			}
+		}
+	}
+	if s.scans++; s.scans <= maxScans {
+		s.scan(hot)
+		return
+	}
+	if s.inbound == nil {
+		s.index()
+	}
+	for _, sec := range hot {
+		for _, in := range s.inbound[s.into[sec]:s.into[sec+1]] {
+			p := f.RelocsOf(s.a.Atoms[in.from].Sec).At(int(in.rel))
+			s.linkOne(in.from, &p)
+		}
+	}
+}
+
+// scan looks through all relocations for those that lead to some sections.
+func (s *settling) scan(hot []object.SecID) {
+	f := s.a.File
+	is := make([]bool, len(f.Sections))
+	for _, sec := range hot {
+		is[sec] = true
+	}
+	leads := make([]bool, len(s.secOf)) // by SymID
+	for i, sec := range s.secOf {
+		leads[i] = is[sec]
+	}
+	for sec := 1; sec < len(f.Sections); sec++ {
+		if !s.layout[sec] || f.Sections[sec].Rela == 0 {
 			continue
 		}
-		src := &s.a.Atoms[in.from]
-		p := f.RelocsOf(src.Sec).At(int(in.rel))
-		x := &f.Symbols[p.Sym]
-		if x.Type() == elf.STT_SECTION || !s.plain(&p) {
-			s.dependAt(in.from, src, sec, int64(x.Value)+p.Addend)
+		rs := f.RelocsOf(object.SecID(sec))
+		for i, raw := 0, rs.Raw(); len(raw) >= object.RelaSize; i, raw = i+1, raw[object.RelaSize:] {
+			if leads[binary.LittleEndian.Uint32(raw[12:])] {
+				p := rs.File(i)
+				s.linkOne(s.a.AtomAt(object.SecID(sec), p.Off), &p)
+			}
 		}
+	}
+}
+
+// linkOne notes what atom from depends on by way of a relocation.
+func (s *settling) linkOne(from AtomID, p *object.Reloc) {
+	if s.fallen[from] || p.Type == elf.R_X86_64_NONE {
+		return
+	}
+	x := &s.a.File.Symbols[p.Sym]
+	if x.Type() == elf.STT_SECTION || !s.plain(p) {
+		s.dependAt(from, &s.a.Atoms[from], x.Sec, int64(x.Value)+p.Addend)
 	}
 }
 
@@ -526,14 +617,7 @@ func (s *settling) dependAt(from AtomID, src *Atom, sec object.SecID, pos int64)
 // index lists the relocations of what may stand by the section that they lead to.
 func (s *settling) index() {
 	f := s.a.File
-	s.linked, s.byTo = make([]bool, len(f.Sections)), make([]int32, len(s.a.Atoms))
 	s.into = make([]uint32, len(f.Sections)+2)
-	secOf := make([]object.SecID, max(1, len(f.Symbols))) // of symbols in compared sections
-	for i := range f.Symbols {
-		if sec := f.Symbols[i].Sec; s.a.compared(sec) {
-			secOf[i] = sec
-		}
-	}
 	each := func(use func(from AtomID, rel int, to object.SecID)) {
 		for sec := 1; sec < len(f.Sections); sec++ {
 			if !s.layout[sec] || f.Sections[sec].Rela == 0 {
@@ -542,11 +626,11 @@ func (s *settling) index() {
 			rs := f.RelocsOf(object.SecID(sec))
 			x, hi := s.a.atomsOf(object.SecID(sec))
 			for i, n := 0, rs.Len(); i < n; i++ {
-				off, typ, sym := rs.Key(i)
-				for x+1 < hi && s.a.Atoms[x+1].Off <= off {
+				r := rs.At(i)
+				for x+1 < hi && s.a.Atoms[x+1].Off <= r.Off {
 					x++
 				}
-				if to := secOf[sym]; to != 0 && typ != elf.R_X86_64_NONE {
+				if to := s.secOf[r.Sym]; to != 0 {
 					use(x, i, to)
 				}
 			}

@@ -191,16 +191,6 @@ func (r Relocs) Off(i int) uint64 {
 	return le.Uint64(r.raw[i*relaSize:])
 }
 
-// Key gives the i-th entry in the order of offsets without its addend.
-func (r Relocs) Key(i int) (off uint64, typ elf.R_X86_64, sym SymID) {
-	if r.order != nil {
-		i = int(r.order[i])
-	}
-	b := r.raw[i*relaSize : i*relaSize+16 : i*relaSize+16]
-	info := le.Uint64(b[8:])
-	return le.Uint64(b), elf.R_X86_64(uint32(info)), SymID(info >> 32)
-}
-
 // Range gives lo and hi such that the entries At(lo) to At(hi-1) are those with from <= Off < to.
 func (r Relocs) Range(from, to uint64) (lo, hi int) {
 	n := r.Len()
