@@ -475,11 +475,11 @@ func (s *settling) sameTarget(p, q *object.Reloc) bool {
 	return ax != 0 && ay != 0 && (s.plain(p) || x.Value == y.Value && s.position(x.Sec, y.Sec))
 }
 
-// sameString reports whether two relocations lead to the start of equal strings, wherever
-// these lie. A PC-relative field in code counts from up to 4 bytes behind itself, which has to be in the string too.
+// sameString reports whether two relocations lead to equal strings, wherever these lie.
 func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
 	x, y := &s.a.File.Symbols[p.Sym], &s.b.File.Symbols[q.Sym]
-	if x.Type() != elf.STT_SECTION || y.Type() != elf.STT_SECTION {
+	info, ok := reloc.Lookup(p.Type)
+	if !ok || x.Type() != elf.STT_SECTION || y.Type() != elf.STT_SECTION {
 		return false
 	}
 	sx, sy := &s.a.File.Sections[x.Sec], &s.b.File.Sections[y.Sec]
@@ -487,18 +487,22 @@ func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
 		!s.a.compared(x.Sec) || !s.b.compared(y.Sec) {
 		return false
 	}
-	px, py, least := int64(x.Value)+p.Addend, int64(y.Value)+q.Addend, uint64(1)
-	if info, ok := reloc.Lookup(p.Type); !ok {
-		return false
-	} else if info.PCRel && src.Kind.Code() {
-		px, py, least = px+4, py+4, 5
-	}
+	lo, hi := reach(src, p.Type)
+	px, py := int64(x.Value)+p.Addend+lo, int64(y.Value)+q.Addend+lo
 	if px < 0 || py < 0 {
 		return false
 	}
 	ix, iy := s.a.AtomAt(x.Sec, uint64(px)), s.b.AtomAt(y.Sec, uint64(py))
 	ax, ay := &s.a.Atoms[ix], &s.b.Atoms[iy]
-	return ax.Kind == AtomString && ay.Kind == AtomString && ax.Off == uint64(px) && ay.Off == uint64(py) && ax.Size >= least && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+	if ax.Kind != AtomString || ay.Kind != AtomString {
+		return false
+	}
+	if src.Kind.Code() && !info.PCRel {
+		// Perhaps an index is added: only the start of a piece keeps the access in it.
+		return ax.Off == uint64(px) && ay.Off == uint64(py) && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+	}
+	tx, ty := s.a.stringBytes(Target{Atom: ix, Disp: px - int64(ax.Off)}), s.b.stringBytes(Target{Atom: iy, Disp: py - int64(ay.Off)})
+	return tx != nil && int64(len(tx)) > hi-lo && bytes.Equal(tx, ty) // wherever in it the reference leads
 }
 
 // plain reports whether a relocation of a is against a name that stands for the same
@@ -593,24 +597,30 @@ func (s *settling) linkOne(from AtomID, p *object.Reloc) {
 	}
 	x := &s.a.File.Symbols[p.Sym]
 	if x.Type() == elf.STT_SECTION || !s.plain(p) {
-		s.dependAt(from, &s.a.Atoms[from], x.Sec, int64(x.Value)+p.Addend)
+		lo, hi := reach(&s.a.Atoms[from], p.Type)
+		s.dependAt(from, x.Sec, int64(x.Value)+p.Addend+lo, int64(x.Value)+p.Addend+hi)
 	}
 }
 
-// dependAt makes an atom depend on what may lie at a position of a section. The true
-// place of a PC-relative field in code lies up to 8 bytes further.
-func (s *settling) dependAt(from AtomID, src *Atom, sec object.SecID, pos int64) {
-	lo, hi := s.a.atomsOf(sec)
-	if lo+1 == hi {
-		s.depend(from, lo)
-		return
+// reach gives how far from symbol plus addend the true place of a reference may be. A
+// PC-relative field in code counts from the end of its instruction, of which at most an
+// immediate of four bytes follows.
+func reach(src *Atom, typ elf.R_X86_64) (lo, hi int64) {
+	if info, ok := reloc.Lookup(typ); ok && !info.PCRel || !src.Kind.Code() {
+		return 0, 0
+	} else if ok {
+		lo = int64(info.Size)
 	}
-	first := s.a.AtomAt(sec, uint64(max(pos, 0)))
-	s.depend(from, first)
-	if src.Kind.Code() {
-		for t := first + 1; t < hi && int64(s.a.Atoms[t].Off) <= pos+8; t++ {
-			s.depend(from, t)
-		}
+	return lo, 8
+}
+
+// dependAt makes an atom depend on what lies in [from, to] of a section.
+func (s *settling) dependAt(user AtomID, sec object.SecID, from, to int64) {
+	_, hi := s.a.atomsOf(sec)
+	t := s.a.AtomAt(sec, uint64(max(from, 0)))
+	s.depend(user, t)
+	for t++; t < hi && int64(s.a.Atoms[t].Off) <= to; t++ {
+		s.depend(user, t)
 	}
 }
 
@@ -698,8 +708,9 @@ func (s *settling) touch(side int, id AtomID) {
 		first, last := g.symAtom[r.Sym], g.symAtom[r.Sym]
 		if first == 0 || !g.namesTarget(r.Sym) {
 			pos := int64(sym.Value) + r.Addend
-			first = g.AtomAt(sym.Sec, uint64(max(pos, 0)))
-			last = g.AtomAt(sym.Sec, uint64(max(pos+8, 0)))
+			from, to := reach(at, r.Type)
+			first = g.AtomAt(sym.Sec, uint64(max(pos+from, 0)))
+			last = g.AtomAt(sym.Sec, uint64(max(pos+to, 0)))
 		}
 		for t := first; t <= last; t++ {
 			if !s.stateful(side, t) {
