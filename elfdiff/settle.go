@@ -479,7 +479,7 @@ func (s *settling) sameTarget(p, q *object.Reloc) bool {
 func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
 	x, y := &s.a.File.Symbols[p.Sym], &s.b.File.Symbols[q.Sym]
 	info, ok := reloc.Lookup(p.Type)
-	if !ok || x.Type() != elf.STT_SECTION || y.Type() != elf.STT_SECTION {
+	if !ok || x.Bind() != elf.STB_LOCAL || y.Bind() != elf.STB_LOCAL || s.a.namesTarget(p.Sym) || s.b.namesTarget(q.Sym) {
 		return false
 	}
 	sx, sy := &s.a.File.Sections[x.Sec], &s.b.File.Sections[y.Sec]
@@ -499,7 +499,7 @@ func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
 	}
 	if src.Kind.Code() && !info.PCRel {
 		// Perhaps an index is added: only the start of a piece keeps the access in it.
-		return ax.Off == uint64(px) && ay.Off == uint64(py) && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+		return x.Type() == elf.STT_SECTION && y.Type() == elf.STT_SECTION && ax.Off == uint64(px) && ay.Off == uint64(py) && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
 	}
 	tx, ty := s.a.stringBytes(Target{Atom: ix, Disp: px - int64(ax.Off)}), s.b.stringBytes(Target{Atom: iy, Disp: py - int64(ay.Off)})
 	return tx != nil && int64(len(tx)) > hi-lo && bytes.Equal(tx, ty) // wherever in it the reference leads
@@ -559,8 +559,7 @@ func (s *settling) link(wave []AtomID) {
 	}
 	for _, sec := range hot {
 		for _, in := range s.inbound[s.into[sec]:s.into[sec+1]] {
-			p := f.RelocsOf(s.a.Atoms[in.from].Sec).At(int(in.rel))
-			s.linkOne(in.from, &p)
+			s.linkOne(in.from, int(in.rel))
 		}
 	}
 }
@@ -581,25 +580,51 @@ func (s *settling) scan(hot []object.SecID) {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(sec))
+		sorted := rs.Sorted()
 		for i, raw := 0, rs.Raw(); len(raw) >= object.RelaSize; i, raw = i+1, raw[object.RelaSize:] {
-			if leads[binary.LittleEndian.Uint32(raw[12:])] {
-				p := rs.File(i)
-				s.linkOne(s.a.AtomAt(object.SecID(sec), p.Off), &p)
+			if !leads[binary.LittleEndian.Uint32(raw[12:])] {
+				continue
+			}
+			from := s.a.AtomAt(object.SecID(sec), binary.LittleEndian.Uint64(raw))
+			if sorted {
+				s.linkOne(from, i)
+				continue
+			}
+			at := &s.a.Atoms[from]
+			for k, hi := rs.Range(at.Off, at.Off+at.Size); k < hi && !s.fallen[from]; k++ {
+				if leads[rs.At(k).Sym] {
+					s.linkOne(from, k)
+				}
 			}
 		}
 	}
 }
 
-// linkOne notes what atom from depends on by way of a relocation.
-func (s *settling) linkOne(from AtomID, p *object.Reloc) {
-	if s.fallen[from] || p.Type == elf.R_X86_64_NONE {
+// linkOne notes what atom from depends on by way of the i-th relocation of its section.
+func (s *settling) linkOne(from AtomID, i int) {
+	if s.fallen[from] {
 		return
 	}
+	src := &s.a.Atoms[from]
+	rs := s.a.File.RelocsOf(src.Sec)
+	p := rs.At(i)
 	x := &s.a.File.Symbols[p.Sym]
-	if x.Type() == elf.STT_SECTION || !s.plain(p) {
-		lo, hi := reach(&s.a.Atoms[from], p.Type)
-		s.dependAt(from, x.Sec, int64(x.Value)+p.Addend+lo, int64(x.Value)+p.Addend+hi)
+	if p.Type == elf.R_X86_64_NONE || x.Type() != elf.STT_SECTION && s.plain(&p) {
+		return
 	}
+	if s.a.File.Sections[x.Sec].Strings() { // settled by content, wherever it lies
+		y := &s.b.Atoms[s.other(from)]
+		ry := s.b.File.RelocsOf(y.Sec)
+		lx, _ := rs.Range(src.Off, src.Off+src.Size)
+		ly, hy := ry.Range(y.Off, y.Off+y.Size)
+		if k := ly + i - lx; k < hy {
+			if q := ry.At(k); s.sameString(src, &p, &q) {
+				return
+			}
+		}
+	}
+	lo, hi := reach(src, p.Type)
+	s.dependAt(from, x.Sec, int64(x.Value)+p.Addend+lo, int64(x.Value)+p.Addend+hi)
 }
 
 // reach gives how far from symbol plus addend the true place of a reference may be. A
