@@ -61,6 +61,7 @@ type correlation struct {
 	usersA, usersB *userIndex     // references from what is not proved; made when needed
 	proved         []bool         // by AtomID of a: the pair is proved equal already
 	doneA, doneB   []bool         // by SecID: all of the section's atoms are
+	readA, readB   []bool         // by AtomID: strings that settling compared for something that refers to them
 	diags          []diag.Diagnostic
 }
 

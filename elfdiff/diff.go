@@ -603,7 +603,7 @@ func (v *verdicts) anonymous() {
 		if x != 0 && v.sa[x] == 0 {
 			v.sa[x], v.sb[y] = Changed, Changed
 		}
-		if v.c.indexOpen(); !listed(v.b, v.c.usersB, y) {
+		if v.c.indexOpen(); v.c.readB[y] || !listed(v.b, v.c.usersB, y) {
 			continue
 		}
 		dt := Datum{Patched: y, Status: v.sb[y], Name: v.b.File.Sections[at.Sec].Name, Section: v.b.File.Sections[at.Sec].Name, ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
@@ -620,7 +620,7 @@ func (v *verdicts) anonymous() {
 			continue
 		}
 		v.sa[x] = Removed
-		if v.c.indexOpen(); listed(v.a, v.c.usersA, x) {
+		if v.c.indexOpen(); !v.c.readA[x] && listed(v.a, v.c.usersA, x) {
 			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
 		}
 	}
@@ -650,17 +650,17 @@ func listed(g *Graph, users *userIndex, a AtomID) bool {
 // holes finds gaps between data that are nothing but alignment: zeros, smaller
 // than the alignment of their section, that nobody refers to.
 func (v *verdicts) holes() {
-	find := func(g *Graph, st []Status, done []bool, users func() *userIndex) {
+	find := func(g *Graph, st []Status, done, read []bool, users func() *userIndex) {
 		for i := range g.openAtoms(done) {
 			at := &g.Atoms[i]
 			small := at.Kind == AtomAnon && at.Size < g.File.Sections[at.Sec].Addralign || at.Kind == AtomString
-			if small && st[i] == 0 && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(i)) && len(users().of(i)) == 0 {
+			if small && st[i] == 0 && !read[i] && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(i)) && len(users().of(i)) == 0 {
 				st[i] = Padding
 			}
 		}
 	}
-	find(v.a, v.sa, v.c.doneA, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
-	find(v.b, v.sb, v.c.doneB, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
+	find(v.a, v.sa, v.c.doneA, v.c.readA, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
+	find(v.b, v.sb, v.c.doneB, v.c.readB, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
 }
 
 // strings gives strings and constants without a verdict theirs by content: unchanged where the other side has the same.

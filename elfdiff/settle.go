@@ -128,6 +128,7 @@ func (c *correlation) settle() {
 	na, nb := len(c.a.File.Sections), len(c.b.File.Sections)
 	s := &settling{c: c, a: c.a, b: c.b, pair: make([]object.SecID, na), back: make([]object.SecID, nb), layout: make([]bool, na), opened: make([]bool, na),
 		fallen: make([]bool, len(c.a.Atoms))}
+	c.readA, c.readB = make([]bool, len(c.a.Atoms)), make([]bool, len(c.b.Atoms))
 	for i := range s.flags {
 		g := s.side(i)
 		s.flags[i] = make([]uint8, max(1, len(g.File.Symbols)))
@@ -499,10 +500,15 @@ func (s *settling) sameString(src *Atom, p, q *object.Reloc) bool {
 	}
 	if src.Kind.Code() && !info.PCRel {
 		// Perhaps an index is added: only the start of a piece keeps the access in it.
-		return x.Type() == elf.STT_SECTION && y.Type() == elf.STT_SECTION && ax.Off == uint64(px) && ay.Off == uint64(py) && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+		ok = x.Type() == elf.STT_SECTION && y.Type() == elf.STT_SECTION && ax.Off == uint64(px) && ay.Off == uint64(py) && bytes.Equal(s.a.Bytes(ix), s.b.Bytes(iy))
+	} else {
+		tx, ty := s.a.stringBytes(Target{Atom: ix, Disp: px - int64(ax.Off)}), s.b.stringBytes(Target{Atom: iy, Disp: py - int64(ay.Off)})
+		ok = tx != nil && int64(len(tx)) > hi-lo && bytes.Equal(tx, ty) // wherever in it the reference leads
 	}
-	tx, ty := s.a.stringBytes(Target{Atom: ix, Disp: px - int64(ax.Off)}), s.b.stringBytes(Target{Atom: iy, Disp: py - int64(ay.Off)})
-	return tx != nil && int64(len(tx)) > hi-lo && bytes.Equal(tx, ty) // wherever in it the reference leads
+	if ok {
+		s.c.readA[ix], s.c.readB[iy] = true, true
+	}
+	return ok
 }
 
 // plain reports whether a relocation of a is against a name that stands for the same
