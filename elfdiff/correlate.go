@@ -1022,35 +1022,39 @@ func (c *correlation) samePart(m, n AtomID, strict bool) bool {
 // identity, this is all there is; constants are still compared with whatever a
 // reference leads to.
 func (c *correlation) anonymous() {
-	sections := func(g *Graph) map[string]object.SecID {
-		m := make(map[string]object.SecID)
-		for i := range g.File.Sections {
-			s := &g.File.Sections[i]
-			if !s.Alloc() || g.rows[i] != 0 || s.Strings() || g.first[i] == g.first[i+1] {
-				continue
-			}
-			if _, ok := m[s.Name]; ok {
-				m[s.Name] = 0 // not unique
-				continue
-			}
-			m[s.Name] = object.SecID(i)
-		}
-		return m
-	}
-	var sb map[string]object.SecID
+	want := make(map[string]object.SecID) // what b has under that name, when it is one section
+	var list []object.SecID
 	for i := range c.a.File.Sections {
-		if c.doneA[i] || !c.a.hasGaps(object.SecID(i)) {
+		if !c.doneA[i] && c.a.hasGaps(object.SecID(i)) {
+			list = append(list, object.SecID(i))
+			want[c.a.File.Sections[i].Name] = 0
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	seen := make(map[string]bool, len(want))
+	for i := range c.b.File.Sections {
+		s := &c.b.File.Sections[i]
+		if !s.Alloc() || c.b.rows[i] != 0 || s.Strings() || c.b.first[i] == c.b.first[i+1] {
 			continue
 		}
-		if sb == nil {
-			sb = sections(c.b)
+		if _, ok := want[s.Name]; !ok {
+			continue
 		}
+		want[s.Name] = object.SecID(i)
+		if seen[s.Name] {
+			want[s.Name] = 0 // not unique
+		}
+		seen[s.Name] = true
+	}
+	for _, i := range list {
 		s := &c.a.File.Sections[i]
-		j := sb[s.Name]
+		j := want[s.Name]
 		if j == 0 {
 			continue
 		}
-		xs, ys := c.a.gaps(object.SecID(i)), c.b.gaps(j)
+		xs, ys := c.a.gaps(i), c.b.gaps(j)
 		if len(xs) != len(ys) || slices.ContainsFunc(xs, func(x AtomID) bool { return c.ab[x] != 0 }) || slices.ContainsFunc(ys, func(y AtomID) bool { return c.ba[y] != 0 }) {
 			continue
 		}

@@ -888,25 +888,24 @@ func (v *verdicts) namesakes() {
 	if len(want) == 0 {
 		return
 	}
-	shares := func(a AtomID) bool {
-		n := v.b.Name(a)
-		return lens[len(n)&255] && want[n]
-	}
-	for u := 1; u < len(v.b.Units); u++ {
-		if y := v.b.Units[u].Main; v.sb[y] == Unchanged && shares(y) && !listed[UnitID(u)] {
-			f := v.function(UnitID(u))
+	for i := range v.b.File.Symbols {
+		n := v.b.File.Symbols[i].Name
+		y := v.b.symAtom[i]
+		if !lens[len(n)&255] || y == 0 || v.b.Atoms[y].Sym != object.SymID(i) || v.sb[y] != Unchanged || !want[n] {
+			continue
+		}
+		switch at := &v.b.Atoms[y]; {
+		case at.Kind == AtomObject && v.c.proved[v.c.ba[y]]:
+			dt := v.datum(y)
+			dt.Status = Unchanged
+			d.Data = append(d.Data, dt)
+			d.Omitted.Data--
+		case at.Unit != 0 && v.b.Units[at.Unit].Main == y && !listed[at.Unit]:
+			f := v.function(at.Unit)
 			v.paired(&f, v.c.ba[y])
 			f.Status = Unchanged
 			d.Functions = append(d.Functions, f)
 			d.Omitted.Functions--
-		}
-	}
-	for y := 1; y < len(v.b.Atoms); y++ {
-		if v.b.Atoms[y].Kind == AtomObject && v.sb[y] == Unchanged && v.c.proved[v.c.ba[y]] && shares(AtomID(y)) {
-			dt := v.datum(AtomID(y))
-			dt.Status = Unchanged
-			d.Data = append(d.Data, dt)
-			d.Omitted.Data--
 		}
 	}
 }

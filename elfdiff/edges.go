@@ -218,13 +218,7 @@ func (g *Graph) Before(e *Edge, t Target) AtomID {
 
 // namesTarget reports whether references to the symbol mean the thing it names,
 // rather than a position in its section.
-func (g *Graph) namesTarget(id object.SymID) bool {
-	s := &g.File.Symbols[id]
-	if s.Type() == elf.STT_SECTION || s.Name == "" {
-		return false
-	}
-	return !(len(s.Name) > 1 && s.Name[0] == '.' && s.Name[1] == 'L')
-}
+func (g *Graph) namesTarget(id object.SymID) bool { return g.nameClass[id]&symNames != 0 }
 
 // user is a reference to an atom.
 type user struct {

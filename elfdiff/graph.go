@@ -90,19 +90,20 @@ type Graph struct {
 	Files []object.SymID // the STT_FILE symbols that scope local symbols; scope n (1-based) is Files[n-1], 0 is none
 	Diags []diag.Diagnostic
 
-	first    []AtomID       // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
-	symFile  []uint32       // by SymID: FILE scope of a local symbol; 0 none
-	symAtom  []AtomID       // by SymID: the atom that the symbol lies in; 0 none
-	rows     []uint16       // by SecID: 1 + index of the table row; 0 none
-	excluded []string       // by SecID: why the section takes no part in the comparison; empty when it does
-	multi    []bool         // by SecID: more than one unit's code
-	labels   []object.SymID // symbols of allocated sections except SECTION and FILE, by section and value
-	labelLo  []uint32       // by SecID: range in labels
-	entryOrd []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
-	reverse  reverseIndex
-	marks    map[object.SecID][]uint64 // where the object says that entries start, sorted
-	prefixLo []uint32                  // by SecID: range in prefixes; nil before somebody asks
-	prefixes []uint64                  // offsets of prefixes that the compiler listed, sorted within a section
+	first     []AtomID       // by SecID: the section's first atom; the atoms of section s are first[s] to first[s+1]-1
+	symFile   []uint32       // by SymID: FILE scope of a local symbol; 0 none
+	nameClass []uint8        // by SymID: what its name is, see the sym constants
+	symAtom   []AtomID       // by SymID: the atom that the symbol lies in; 0 none
+	rows      []uint16       // by SecID: 1 + index of the table row; 0 none
+	excluded  []string       // by SecID: why the section takes no part in the comparison; empty when it does
+	multi     []bool         // by SecID: more than one unit's code
+	labels    []object.SymID // symbols of allocated sections except SECTION and FILE, by section and value
+	labelLo   []uint32       // by SecID: range in labels
+	entryOrd  []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
+	reverse   reverseIndex
+	marks     map[object.SecID][]uint64 // where the object says that entries start, sorted
+	prefixLo  []uint32                  // by SecID: range in prefixes; nil before somebody asks
+	prefixes  []uint64                  // offsets of prefixes that the compiler listed, sorted within a section
 }
 
 // Atoms of a section, in order.
@@ -258,13 +259,41 @@ func (g *Graph) checkRelocs() error {
 	return diag.Refuse(bad)
 }
 
+// What is asked of the names of symbols over and over; the names themselves lie all over memory.
+const (
+	symNames  = 1 << iota // see namesTarget
+	symPlain              // symbols.Parse has nothing to say of the name
+	symPrefix             // Prefix is set
+	symCold               // Cold is set
+)
+
+func classOf(s *object.Symbol) (c uint8) {
+	if s.Name == "" {
+		return symPlain
+	}
+	if s.Type() != elf.STT_SECTION && !(len(s.Name) > 1 && s.Name[0] == '.' && s.Name[1] == 'L') {
+		c = symNames
+	}
+	plain, attached := symbols.Glance(s.Name)
+	switch {
+	case plain:
+		c |= symPlain
+	case attached.Has(symbols.Prefix):
+		c |= symPrefix
+	case attached.Has(symbols.Cold):
+		c |= symCold
+	}
+	return c
+}
+
 // scopes numbers the FILE scopes: a local symbol belongs to the FILE symbol before it.
 func (g *Graph) scopes() error {
 	syms := g.File.Symbols
-	g.symFile = make([]uint32, max(len(syms), 1))
+	g.symFile, g.nameClass = make([]uint32, max(len(syms), 1)), make([]uint8, max(len(syms), 1))
 	cur := uint32(0)
 	for i := 1; i < len(syms); i++ {
 		s := &syms[i]
+		g.nameClass[i] = classOf(s)
 		if s.Bind() != elf.STB_LOCAL {
 			continue
 		}
@@ -603,7 +632,7 @@ func (g *Graph) symbolAtomOf(sec object.SecID, off, size uint64, sym object.SymI
 	a := Atom{Sec: sec, Off: off, Size: size, Sym: sym, Kind: g.kindOf(sec, sym)}
 	if a.Kind == AtomObject && !g.namesTarget(a.Sym) {
 		// Data under an assembler-local label has an extent, but no name.
-		if symbols.Parse(g.File.Symbols[a.Sym].Name).Flags.Has(symbols.Content) { // writable ones too: UBSAN's records
+		if g.content(a.Sym) { // writable ones too: UBSAN's records
 			a.Flag |= FlagContent
 		}
 		a.Kind, a.Sym = AtomAnon, 0

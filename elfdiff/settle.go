@@ -46,6 +46,7 @@ type settling struct {
 	pair   []object.SecID // by SecID of a: the section of b that corresponds
 	back   []object.SecID // by SecID of b
 	layout []bool         // by SecID of a: it and its pair are cut alike
+	same   []bool         // by SymID of a: its namesake of b is the same symbol at the same place in the corresponding section
 	to     []object.SymID // by SymID of a: the only symbol of b that means the same in any relocation; 0: sameTarget has to look
 	fallen []bool         // by AtomID of a
 	flags  [2][]uint8     // by SymID: what the name is, see nameFlags
@@ -59,6 +60,8 @@ type settling struct {
 	linked  []bool         // by SecID of a: who depends on its atoms is noted
 	scans   int            // looks at all relocations so far
 	secOf   []object.SecID // by SymID of a: the compared section that holds it; 0 none
+	hot     []bool         // by SecID of a: leads to it are looked for
+	leads   []bool         // by SymID of a: it is in such a section
 	inbound []inbound      // relocations of compared sections of a, by the section that they lead to; made after maxScans
 	into    []uint32       // by SecID of a: range in inbound
 }
@@ -89,7 +92,11 @@ func (s *settling) nameFlags(side int, id object.SymID) uint8 {
 	f := &s.flags[side][id]
 	if *f == 0 {
 		*f = nameKnown
-		fl := symbols.Parse(s.side(side).File.Symbols[id].Name).Flags
+		g := s.side(side)
+		if g.nameClass[id]&symPlain != 0 {
+			return *f
+		}
+		fl := symbols.Parse(g.File.Symbols[id].Name).Flags
 		if fl.Any(numbered | symbols.Label) {
 			*f |= nameNumbered
 			if !fl.Any(symbols.Content | symbols.Label) {
@@ -306,7 +313,7 @@ func (s *settling) byName(list []object.SecID, t []object.SecID) {
 // meanings fills s.to: symbols that sameTarget finds to mean the same whatever the relocation.
 func (s *settling) meanings() {
 	fa, fb := s.a.File, s.b.File
-	s.to = make([]object.SymID, max(1, len(fa.Symbols)))
+	s.to, s.same = make([]object.SymID, max(1, len(fa.Symbols))), make([]bool, max(1, len(fa.Symbols)))
 	sectionSym := make([]object.SymID, len(fb.Sections))
 	for j := range fb.Symbols {
 		if y := &fb.Symbols[j]; y.Type() == elf.STT_SECTION {
@@ -326,7 +333,9 @@ func (s *settling) meanings() {
 		if m == 0 {
 			continue
 		}
-		switch y := &fb.Symbols[m]; {
+		y := &fb.Symbols[m]
+		s.same[i] = y.Sec == s.pair[x.Sec] && x.Value == y.Value && x.Size == y.Size && x.Info == y.Info
+		switch {
 		case x.Sec == 0:
 			if y.Sec == 0 && x.Shndx == y.Shndx && (x.Shndx != elf.SHN_ABS || x.Value == y.Value) {
 				s.to[i] = m
@@ -369,7 +378,7 @@ func (s *settling) section(id object.SecID) {
 	}
 	t := s.pair[id]
 	equal := bytes.Equal(s.a.File.Sections[id].Data, s.b.File.Sections[t].Data)
-	labels := s.sameLabels(s.a.labels[s.a.labelLo[id]:s.a.labelLo[id+1]], s.b.labels[s.b.labelLo[t]:s.b.labelLo[t+1]], t)
+	labels := s.sameLabels(s.a.labels[s.a.labelLo[id]:s.a.labelLo[id+1]], s.b.labels[s.b.labelLo[t]:s.b.labelLo[t+1]])
 	rx, ry := s.a.File.RelocsOf(id), s.b.File.RelocsOf(t)
 	if equal && labels && s.sameRelocs(rx, ry) {
 		for x := lo; x < hi; x++ {
@@ -391,7 +400,7 @@ func (s *settling) section(id object.SecID) {
 			}
 		}
 		ok := ax.Flag == ay.Flag && ei-i == ej-j && (equal || bytes.Equal(s.a.Bytes(x), s.b.Bytes(y))) &&
-			(labels || s.sameLabels(s.a.labelsAt(x), s.b.labelsAt(y), t))
+			(labels || s.sameLabels(s.a.labelsAt(x), s.b.labelsAt(y)))
 		for k := 0; ok && k < ei-i; k++ {
 			p, q := rx.At(i+k), ry.At(j+k)
 			ok = p.Off == q.Off && p.Type == q.Type && (p.Addend == q.Addend && s.sameTarget(&p, &q) || s.sameString(ax, &p, &q))
@@ -423,20 +432,20 @@ func (s *settling) sameRelocs(rx, ry object.Relocs) bool {
 	return true
 }
 
-// sameLabels reports whether two lists of symbols, those of section t of b and of
-// its pair or of parts of them, have the same symbols at the same places.
-func (s *settling) sameLabels(lx, ly []object.SymID, t object.SecID) bool {
+// sameLabels reports whether two lists of symbols, those of two sections that
+// correspond or of parts of them, have the same symbols at the same places.
+func (s *settling) sameLabels(lx, ly []object.SymID) bool {
 	if len(lx) != len(ly) {
 		return false
 	}
 	for i, l := range lx {
-		x := &s.a.File.Symbols[l]
-		if m := s.c.symAB[l]; m != 0 {
-			if y := &s.b.File.Symbols[m]; y.Sec != t || x.Value != y.Value || x.Size != y.Size || x.Info != y.Info {
+		if s.c.symAB[l] != 0 {
+			if !s.same[l] {
 				return false
 			}
 			continue
 		}
+		x := &s.a.File.Symbols[l]
 		// A name that its scope has more than once (objtool puts all __pfx_ symbols behind the last source file):
 		// here it is enough that the other section has it at the same place.
 		if sameLabel(x, &s.b.File.Symbols[ly[i]]) {
@@ -573,13 +582,15 @@ func (s *settling) link(wave []AtomID) {
 // scan looks through all relocations for those that lead to some sections.
 func (s *settling) scan(hot []object.SecID) {
 	f := s.a.File
-	is := make([]bool, len(f.Sections))
-	for _, sec := range hot {
-		is[sec] = true
+	if s.hot == nil {
+		s.hot, s.leads = make([]bool, len(f.Sections)), make([]bool, len(s.secOf))
 	}
-	leads := make([]bool, len(s.secOf)) // by SymID
+	for _, sec := range hot {
+		s.hot[sec] = true
+	}
+	leads := s.leads
 	for i, sec := range s.secOf {
-		leads[i] = is[sec]
+		leads[i] = s.hot[sec]
 	}
 	for sec := 1; sec < len(f.Sections); sec++ {
 		if !s.layout[sec] || f.Sections[sec].Rela == 0 {
@@ -603,6 +614,9 @@ func (s *settling) scan(hot []object.SecID) {
 				}
 			}
 		}
+	}
+	for _, sec := range hot {
+		s.hot[sec] = false
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -30,7 +29,7 @@ func (g *Graph) units() error {
 	g.owners()
 	for i := 1; i < len(g.Atoms); i++ {
 		a := &g.Atoms[i]
-		if a.Kind == AtomObject && g.readOnly(a.Sec) && g.nameOf(AtomID(i)).Flags.Has(symbols.Content) {
+		if a.Kind == AtomObject && g.nameClass[a.Sym]&symPlain == 0 && g.readOnly(a.Sec) && g.content(a.Sym) {
 			a.Flag |= FlagContent
 		}
 	}
@@ -81,6 +80,11 @@ func (g *Graph) gatherMembers() {
 	}
 }
 
+// content reports whether a symbol names compiler-made data whose identity is its content.
+func (g *Graph) content(s object.SymID) bool {
+	return g.nameClass[s]&symPlain == 0 && symbols.Parse(g.File.Symbols[s].Name).Flags.Has(symbols.Content)
+}
+
 // nameOf parses the name of an atom's symbol.
 func (g *Graph) nameOf(a AtomID) symbols.Family {
 	if s := g.Atoms[a].Sym; s != 0 {
@@ -118,17 +122,13 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 		at := &g.Atoms[a]
 		switch at.Kind {
 		case AtomFunc:
-			var fam symbols.Family
-			if n := g.File.Symbols[at.Sym].Name; strings.HasPrefix(n, "__") || strings.Contains(n, ".") {
-				fam = symbols.Parse(n)
-			}
-			switch {
-			case fam.Flags.Has(symbols.Prefix) && a+1 < hi && g.Atoms[a+1].Kind == AtomFunc:
+			switch class := g.nameClass[at.Sym]; {
+			case class&symPrefix != 0 && a+1 < hi && g.Atoms[a+1].Kind == AtomFunc:
 				if lead == 0 {
 					lead = a
 				}
 				continue
-			case fam.Flags.Has(symbols.Cold):
+			case class&symCold != 0:
 				for ; lead != 0 && lead < a; lead++ { // a prefix of nothing is a function of its own
 					g.Atoms[lead].Unit = UnitID(len(g.Units))
 					g.Units = append(g.Units, Unit{Main: lead, File: g.symFile[g.Atoms[lead].Sym]})
@@ -442,6 +442,13 @@ func (g *Graph) owners() {
 	}
 	var all []owned
 	counts := make([]uint32, len(g.Units)+1)
+	most := 0
+	for sec := range g.rows {
+		if g.rows[sec] != 0 && g.excluded[sec] == "" {
+			most += int(g.first[sec+1] - g.first[sec])
+		}
+	}
+	all = make([]owned, 0, most)
 	for pass := 0; pass < 2; pass++ {
 		for sec := range g.rows {
 			if g.rows[sec] == 0 || g.excluded[sec] != "" {

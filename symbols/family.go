@@ -136,6 +136,20 @@ func Parse(name string) Family {
 	return parse(name)
 }
 
+// Glance says at little cost whether Parse(name) recognises nothing (plain; false
+// may be too careful), and which of Prefix and Cold it finds.
+func Glance(name string) (plain bool, attached Flags) {
+	switch {
+	case isPlain(name):
+		return true, 0
+	case strings.HasPrefix(name, "__pfx_") && len(name) > len("__pfx_"):
+		return false, Prefix
+	case strings.HasPrefix(name, "__cfi_"), strings.HasPrefix(name, "__pi_"), strings.Contains(name, ".cold"):
+		return false, parse(name).Flags & (Prefix | Cold)
+	}
+	return false, 0
+}
+
 // Key returns Parse(name).Key. It is the fast path for building an index.
 func Key(name string) string {
 	if isPlain(name) {
