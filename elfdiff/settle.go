@@ -60,6 +60,7 @@ type settling struct {
 	linked  []bool         // by SecID of a: who depends on its atoms is noted
 	scans   int            // looks at all relocations so far
 	secOf   []object.SecID // by SymID of a: the compared section that holds it; 0 none
+	masks   []uint64       // by SecID of a: bit n: a relocation leads to a section with secBit n, or not known
 	hot     []bool         // by SecID of a: leads to it are looked for
 	leads   []bool         // by SymID of a: it is in such a section
 	inbound []inbound      // relocations of compared sections of a, by the section that they lead to; made after maxScans
@@ -279,15 +280,24 @@ func (s *settling) byName(list []object.SecID, t []object.SecID) {
 	}
 	all := make([]found, 0, len(list))
 	at := make(map[string]int32, len(list))
+	var some [1024]bool // what a name that is listed looks like at a glance
+	look := func(n string) *bool {
+		if n == "" {
+			return &some[0]
+		}
+		return &some[(len(n)<<5^int(n[len(n)-1]))&1023]
+	}
 	for _, id := range list {
-		if n := s.a.File.Sections[id].Name; at[n] == 0 {
+		n := s.a.File.Sections[id].Name
+		*look(n) = true
+		if at[n] == 0 {
 			all = append(all, found{})
 			at[n] = int32(len(all))
 		}
 	}
 	for sec := 1; sec < len(s.pair); sec++ {
-		if s.a.compared(object.SecID(sec)) {
-			if i := at[s.a.File.Sections[sec].Name]; i != 0 {
+		if n := s.a.File.Sections[sec].Name; s.a.compared(object.SecID(sec)) && *look(n) {
+			if i := at[n]; i != 0 {
 				f := &all[i-1]
 				f.twice = f.twice || f.na
 				f.na = true
@@ -295,8 +305,8 @@ func (s *settling) byName(list []object.SecID, t []object.SecID) {
 		}
 	}
 	for sec := 1; sec < len(s.back); sec++ {
-		if s.b.compared(object.SecID(sec)) {
-			if i := at[s.b.File.Sections[sec].Name]; i != 0 {
+		if n := s.b.File.Sections[sec].Name; s.b.compared(object.SecID(sec)) && *look(n) {
+			if i := at[n]; i != 0 {
 				f := &all[i-1]
 				f.twice = f.twice || f.nb
 				f.sec, f.nb = object.SecID(sec), true
@@ -313,6 +323,7 @@ func (s *settling) byName(list []object.SecID, t []object.SecID) {
 // meanings fills s.to: symbols that sameTarget finds to mean the same whatever the relocation.
 func (s *settling) meanings() {
 	fa, fb := s.a.File, s.b.File
+	s.secOf, s.masks = make([]object.SecID, max(1, len(fa.Symbols))), make([]uint64, len(fa.Sections))
 	s.to, s.same = make([]object.SymID, max(1, len(fa.Symbols))), make([]bool, max(1, len(fa.Symbols)))
 	sectionSym := make([]object.SymID, len(fb.Sections))
 	for j := range fb.Symbols {
@@ -322,6 +333,9 @@ func (s *settling) meanings() {
 	}
 	for i := 1; i < len(fa.Symbols); i++ {
 		x := &fa.Symbols[i]
+		if s.a.compared(x.Sec) {
+			s.secOf[i] = x.Sec
+		}
 		stands := s.layout[x.Sec]
 		m := s.c.symAB[i]
 		if x.Type() == elf.STT_SECTION {
@@ -379,8 +393,16 @@ func (s *settling) section(id object.SecID) {
 	t := s.pair[id]
 	equal := bytes.Equal(s.a.File.Sections[id].Data, s.b.File.Sections[t].Data)
 	labels := s.sameLabels(s.a.labels[s.a.labelLo[id]:s.a.labelLo[id+1]], s.b.labels[s.b.labelLo[t]:s.b.labelLo[t+1]])
-	rx, ry := s.a.File.RelocsOf(id), s.b.File.RelocsOf(t)
-	if equal && labels && s.sameRelocs(rx, ry) {
+	var rx, ry object.Relocs
+	mask, same := uint64(0), true
+	if s.a.File.Sections[id].Rela|s.b.File.Sections[t].Rela != 0 {
+		rx, ry = s.a.File.RelocsOf(id), s.b.File.RelocsOf(t)
+		if mask, same = s.sameRelocs(rx, ry); !same {
+			mask = ^uint64(0)
+		}
+		s.masks[id] = mask
+	}
+	if equal && labels && same {
 		for x := lo; x < hi; x++ {
 			if s.a.Atoms[x].Flag != s.b.Atoms[s.other(x)].Flag {
 				s.fall(x)
@@ -413,24 +435,29 @@ func (s *settling) section(id object.SecID) {
 }
 
 // sameRelocs reports whether two sections have the same relocations, each against
-// symbols that mean the same in any relocation. False says nothing.
-func (s *settling) sameRelocs(rx, ry object.Relocs) bool {
+// symbols that mean the same in any relocation, and gives the secBits of the sections
+// that they lead to. False says nothing.
+func (s *settling) sameRelocs(rx, ry object.Relocs) (mask uint64, ok bool) {
 	p, q := rx.Raw(), ry.Raw()
 	if len(p) != len(q) || !(rx.Sorted() && ry.Sorted()) && !bytes.Equal(p, q) {
-		return false
+		return 0, false
 	}
 	for len(p) >= object.RelaSize && len(q) >= object.RelaSize {
 		ip, iq := binary.LittleEndian.Uint64(p[8:]), binary.LittleEndian.Uint64(q[8:])
 		if uint32(ip) != uint32(iq) || binary.LittleEndian.Uint64(p) != binary.LittleEndian.Uint64(q) || binary.LittleEndian.Uint64(p[16:]) != binary.LittleEndian.Uint64(q[16:]) {
-			return false
+			return 0, false
 		}
 		if t := s.to[ip>>32]; t == 0 || t != object.SymID(iq>>32) {
-			return false
+			return 0, false
 		}
+		mask |= secBit(s.secOf[ip>>32])
 		p, q = p[object.RelaSize:], q[object.RelaSize:]
 	}
-	return true
+	return mask, true
 }
+
+// secBit spreads sections over the bits of a word.
+func secBit(sec object.SecID) uint64 { return 1 << ((sec ^ sec>>1 ^ sec>>6) & 63) }
 
 // sameLabels reports whether two lists of symbols, those of two sections that
 // correspond or of parts of them, have the same symbols at the same places.
@@ -556,15 +583,6 @@ func (s *settling) link(wave []AtomID) {
 	if len(hot) == 0 {
 		return
 	}
-	f := s.a.File
-	if s.secOf == nil {
-		s.secOf = make([]object.SecID, max(1, len(f.Symbols)))
-		for i := range f.Symbols {
-			if sec := f.Symbols[i].Sec; s.a.compared(sec) {
-				s.secOf[i] = sec
-			}
-		}
-	}
 	if s.scans++; s.scans <= maxScans {
 		s.scan(hot)
 		return
@@ -585,15 +603,17 @@ func (s *settling) scan(hot []object.SecID) {
 	if s.hot == nil {
 		s.hot, s.leads = make([]bool, len(f.Sections)), make([]bool, len(s.secOf))
 	}
+	mask := uint64(0)
 	for _, sec := range hot {
 		s.hot[sec] = true
+		mask |= secBit(sec)
 	}
 	leads := s.leads
 	for i, sec := range s.secOf {
 		leads[i] = s.hot[sec]
 	}
 	for sec := 1; sec < len(f.Sections); sec++ {
-		if !s.layout[sec] || f.Sections[sec].Rela == 0 {
+		if s.masks[sec]&mask == 0 || !s.layout[sec] {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(sec))
