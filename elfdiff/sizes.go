@@ -47,7 +47,7 @@ func (g *Graph) findMarks() {
 	f := g.File
 	for i := 1; i < len(f.Sections); i++ {
 		s := &f.Sections[i]
-		if g.Rules.Marks == "" || s.Name != g.Rules.Marks || s.Type != elf.SHT_PROGBITS {
+		if g.Rules.Marks == "" || !isNamed(s, g.Rules.Marks) || s.Type != elf.SHT_PROGBITS {
 			continue
 		}
 		rs := f.RelocsOf(object.SecID(i))

@@ -199,15 +199,22 @@ func (g *Graph) patchableEntries(sec object.SecID) []uint64 {
 	return g.prefixes[g.prefixLo[sec]:g.prefixLo[sec+1]]
 }
 
+// isNamed compares a section's name, quickly where it is another one of the same length.
+func isNamed(s *object.Section, name string) bool {
+	return len(s.Name) == len(name) && (len(name) < 3 || s.Name[2] == name[2]) && s.Name == name
+}
+
 func (g *Graph) listPrefixes() {
 	f := g.File
+	var lists []object.SecID
+	for i := range f.Sections {
+		if s := &f.Sections[i]; s.Alloc() && isNamed(s, "__patchable_function_entries") {
+			lists = append(lists, object.SecID(i))
+		}
+	}
 	each := func(use func(sec object.SecID, off uint64)) {
-		for i := range f.Sections {
-			s := &f.Sections[i]
-			if s.Name != "__patchable_function_entries" || !s.Alloc() {
-				continue
-			}
-			rs := f.RelocsOf(object.SecID(i))
+		for _, i := range lists {
+			rs := f.RelocsOf(i)
 			for j, n := 0, rs.Len(); j < n; j++ {
 				r := rs.File(j)
 				if sym := &f.Symbols[r.Sym]; sym.Sec != 0 && r.Type == elf.R_X86_64_64 {
