@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
-	"encoding/binary"
 	"slices"
 	"sort"
 	"strings"
@@ -208,27 +207,17 @@ func (g *Graph) checkRelocs() error {
 			continue
 		}
 		seen[target] = true
-		if g.excluded[target] != "" {
-			continue // not compared
+		rs := f.Relocs(object.SecID(i))
+		if g.excluded[target] != "" || rs.Common() {
+			continue // not compared, or known to be in order
 		}
 		data := f.Sections[target].Data
 		size := f.Sections[target].Size
-		rs := f.Relocs(object.SecID(i))
-		for j, raw := 0, rs.Raw(); len(raw) >= object.RelaSize; j, raw = j+1, raw[object.RelaSize:] {
-			off := binary.LittleEndian.Uint64(raw)
-			switch elf.R_X86_64(binary.LittleEndian.Uint32(raw[8:])) {
-			case elf.R_X86_64_NONE:
-				continue
-			case elf.R_X86_64_PC32, elf.R_X86_64_PLT32, elf.R_X86_64_32S, elf.R_X86_64_32:
-				if off < uint64(len(data)) && len(data[off:]) >= 4 && binary.LittleEndian.Uint32(data[off:]) == 0 {
-					continue // nearly all of them
-				}
-			case elf.R_X86_64_64:
-				if off < uint64(len(data)) && len(data[off:]) >= 8 && binary.LittleEndian.Uint64(data[off:]) == 0 {
-					continue
-				}
-			}
+		for j, n := 0, rs.Len(); j < n; j++ {
 			r := rs.File(j)
+			if r.Type == elf.R_X86_64_NONE {
+				continue
+			}
 			info, ok := reloc.Lookup(r.Type)
 			if !ok || info.Size == 0 || info.Class == reloc.Dynamic || info.Class == reloc.Vtable {
 				fail(diag.RelocUnsupported, target, r.Off, "relocation type %v in an object", r.Type)

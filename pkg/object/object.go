@@ -37,6 +37,9 @@ const (
 	SHT_LLVM_CALL_GRAPH_PROFILE elf.SectionType = 0x6fff4c09
 )
 
+// commonRelocs is set in Section.order where Relocs.Common is true.
+const commonRelocs = 1 << 31
+
 // RelaSize is the size of an entry of Relocs.Raw in bytes.
 const RelaSize = relaSize
 
@@ -84,7 +87,7 @@ type Section struct {
 	NameOff   uint32 // sh_name
 	Rela      SecID  // the SHT_RELA section without SHF_RELA_LIVEPATCH that applies to this one; 0 none
 	Group     uint32 // 1 + index into File.Groups of the group that this section is a member of; 0 none
-	order     uint32 // SHT_RELA: 1 + start in File.order when the entries are not sorted by offset
+	order     uint32 // SHT_RELA: 1 + start in File.order when the entries are not sorted by offset; commonRelocs
 }
 
 // Alloc reports whether the section occupies memory at run time.
@@ -145,12 +148,19 @@ type Reloc struct {
 
 // Relocs is a view of the entries of one SHT_RELA section. The zero value is empty.
 type Relocs struct {
-	raw   []byte
-	order []uint32 // nil when the file's order is the order of offsets
+	raw    []byte
+	order  []uint32 // nil when the file's order is the order of offsets
+	common bool
 }
 
 // Len gives the number of entries.
 func (r Relocs) Len() int { return len(r.raw) / relaSize }
+
+// Common reports whether all entries are of the types that nearly all are of
+// (R_X86_64_NONE, 64, PC32, PLT32, 32 and 32S), with fields that lie in the contents
+// of the section and are zero there, as the psABI has it for relocations with addends.
+// Parse looks at sections that occupy memory only; false says nothing.
+func (r Relocs) Common() bool { return r.common }
 
 // Sorted reports whether the file's order is the order of offsets.
 func (r Relocs) Sorted() bool { return r.order == nil }
@@ -238,9 +248,9 @@ func (f *File) Relocs(rela SecID) Relocs {
 	if s.Type != elf.SHT_RELA || f.Header.Type != elf.ET_REL {
 		return Relocs{}
 	}
-	r := Relocs{raw: s.Data}
-	if s.order != 0 {
-		lo := s.order - 1
+	r := Relocs{raw: s.Data, common: s.order&commonRelocs != 0}
+	if start := s.order &^ commonRelocs; start != 0 {
+		lo := start - 1
 		r.order = f.order[lo : lo+uint32(r.Len())]
 	}
 	return r

@@ -44,7 +44,7 @@ func Parse(data []byte, opts Options) (*File, error) {
 	p := parser{f: &File{Name: opts.Name, Data: data}, opts: opts}
 	p.opts.MaxSections = orDefault(opts.MaxSections, defaultMaxSections)
 	p.opts.MaxSymbols = orDefault(opts.MaxSymbols, defaultMaxSymbols)
-	p.opts.MaxRelocs = orDefault(opts.MaxRelocs, defaultMaxRelocs)
+	p.opts.MaxRelocs = min(orDefault(opts.MaxRelocs, defaultMaxRelocs), commonRelocs-1)
 	steps := []func(){p.header, p.sections, p.symbols, p.relocs, p.groups}
 	for _, step := range steps {
 		step()
@@ -456,20 +456,44 @@ func (p *parser) relocs() {
 		}
 		limit := target.inflated()
 		prev, sorted := uint64(0), true
-		for j := 0; j < n && len(p.diags) < maxProblems; j++ {
-			b := s.Data[j*size : j*size+16 : j*size+16]
-			off, info := le.Uint64(b), le.Uint64(b[8:])
-			if info>>32 >= nsym {
-				p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is against symbol %d of %d", j, info>>32, nsym)
-			}
-			if off > limit {
-				p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is at 0x%x of %s, which has 0x%x bytes", j, off, p.secName(int(s.Info)), limit)
+		var contents []byte // of which fields have to be zero
+		common := s.Type == elf.SHT_RELA && target.Alloc()
+		if common {
+			contents = target.Data
+		}
+		for j, d := 0, s.Data; j < n; j, d = j+1, d[size:] {
+			off, info := le.Uint64(d), le.Uint64(d[8:])
+			if info>>32 >= nsym || off > limit {
+				if len(p.diags) >= maxProblems {
+					break
+				}
+				if info>>32 >= nsym {
+					p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is against symbol %d of %d", j, info>>32, nsym)
+				}
+				if off > limit {
+					p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is at 0x%x of %s, which has 0x%x bytes", j, off, p.secName(int(s.Info)), limit)
+				}
 			}
 			sorted = sorted && off >= prev
 			prev = off
+			if !common {
+				continue
+			}
+			switch elf.R_X86_64(uint32(info)) {
+			case elf.R_X86_64_NONE:
+			case elf.R_X86_64_PC32, elf.R_X86_64_PLT32, elf.R_X86_64_32S, elf.R_X86_64_32:
+				common = off < uint64(len(contents)) && len(contents[off:]) >= 4 && le.Uint32(contents[off:]) == 0
+			case elf.R_X86_64_64:
+				common = off < uint64(len(contents)) && len(contents[off:]) >= 8 && le.Uint64(contents[off:]) == 0
+			default:
+				common = false
+			}
+		}
+		if common {
+			s.order = commonRelocs
 		}
 		if !sorted && s.Type == elf.SHT_RELA {
-			s.order = 1 // marked; the arena is laid out below, when its size is known
+			s.order |= 1 // marked; the arena is laid out below, when its size is known
 			unsorted += n
 		}
 		if len(p.diags) >= maxProblems {
@@ -482,14 +506,14 @@ func (p *parser) relocs() {
 	f.order = make([]uint32, 0, unsorted)
 	for i := range f.Sections {
 		s := &f.Sections[i]
-		if s.Type != elf.SHT_RELA || s.order == 0 {
+		if s.Type != elf.SHT_RELA || s.order&^commonRelocs == 0 {
 			continue
 		}
 		lo := len(f.order)
 		for j := range len(s.Data) / relaSize {
 			f.order = append(f.order, uint32(j))
 		}
-		s.order = uint32(lo) + 1
+		s.order = s.order&commonRelocs | (uint32(lo) + 1)
 		d := s.Data
 		slices.SortStableFunc(f.order[lo:], func(a, b uint32) int {
 			return cmpU64(le.Uint64(d[int(a)*relaSize:]), le.Uint64(d[int(b)*relaSize:]))
