@@ -103,13 +103,22 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	return code
 }
 
-// functionLines gives the lines about functions, in the order of the patched object's symbols.
+// functionLines gives the lines about functions: callbacks and forced ones in the order of their macros' sections,
+// then the others in that of the patched object's symbols.
 func functionLines(a *patchArgs) []string {
 	type line struct {
 		order int
 		text  string
 	}
 	var lines []line
+	if a.plan != nil {
+		for _, x := range a.plan.Contents().Callbacks {
+			lines = append(lines, line{-2, "found callback: " + x.Name})
+		}
+		for _, name := range a.plan.Contents().Forced {
+			lines = append(lines, line{-1, "function '" + name + "' marked with KPATCH_FORCE_UNSAFE!"})
+		}
+	}
 	for _, pr := range a.compared {
 		included := map[string]bool{}
 		if a.plan != nil {

@@ -645,3 +645,112 @@ func TestFinalizeStatic(t *testing.T) {
 		}
 	}
 }
+
+// Callbacks, forced functions and .kpatch.arch as kpatch's own program writes them, where that is there.
+func TestCreateDiffObjectMacros(t *testing.T) {
+	dir := t.TempDir()
+	cc := func(name, source string, flags ...string) string {
+		out := filepath.Join(dir, name+".o")
+		args := []string{"-O2", "-ffunction-sections", "-fdata-sections", "-mcmodel=kernel", "-fno-pic", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-pg", "-mfentry", "-c", "-o", out}
+		tool(t, "gcc", append(append(args, flags...), writeFile(t, filepath.Join(dir, "a.c"), []byte(source)))...)
+		return out
+	}
+	const source = `
+int ext(int);
+#ifdef PATCHED
+struct cb { int (*fn)(void *); char *objname; };
+static int pre(void *o) { return ext(7); }
+static int post(void *o) { return ext(8); }
+static struct cb __attribute__((used)) a __attribute__((section(".kpatch.callbacks.pre_patch"))) = { pre, 0 };
+static struct cb __attribute__((used)) b __attribute__((section(".kpatch.callbacks.post_unpatch"))) = { post, 0 };
+int f(int x) { return ext(x) + 2; }
+void *__kpatch_force_func_f __attribute__((section(".kpatch.force"))) = f;
+#else
+int f(int x) { return ext(x) + 1; }
+#endif
+int g(int x) { return ext(x) + 3; }
+`
+	structSizeEnv(t, dir, "")
+	orig, patched := cc("orig", source), cc("patched", source, "-DPATCHED")
+	symtab := writeFile(t, filepath.Join(dir, "symtab"), tool(t, "readelf", "-sW", orig))
+	args := []string{orig, patched, "vmlinux", symtab, "/dev/null", "x"}
+	ours := filepath.Join(dir, "ours.o")
+	r := do(append(append([]string{"create-diff-object"}, args...), ours)...)
+	if r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	macros := func(path string) (out []string) {
+		p, err := klp.ReadKpatch(parsedFile(t, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range p.Callbacks {
+			out = append(out, c.Object+" "+c.Kind.String()+" "+p.File.SymName(c.Func))
+		}
+		for _, s := range p.Kpatch.Force {
+			out = append(out, "force "+p.File.SymName(s))
+		}
+		for _, a := range p.Kpatch.Arch {
+			out = append(out, "arch "+a.Object+" "+p.File.Sections[a.Sec].Name)
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got := strings.Join(macros(ours), ", "); got != "force f, vmlinux post_unpatch post, vmlinux pre_patch pre" {
+		t.Errorf("%s", got)
+	}
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(r.out, filepath.Base(orig), "")), "\n")
+	for i := range lines {
+		_, lines[i], _ = strings.Cut(lines[i], ": ")
+	}
+	slices.Sort(lines)
+	theirs := peer("create-diff-object")
+	if theirs == "" {
+		t.Skipf("no create-diff-object in %s/bin", *peers)
+	}
+	out := filepath.Join(dir, "theirs.o")
+	text, err := exec.Command(theirs, append(args, out)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Split(strings.TrimSpace(string(text)), "\n")
+	for i := range want {
+		_, want[i], _ = strings.Cut(want[i], ": ")
+	}
+	slices.Sort(want)
+	if !slices.Equal(lines, want) {
+		t.Errorf("%q, theirs %q", lines, want)
+	}
+	if a, b := macros(ours), macros(out); !slices.Equal(a, b) {
+		t.Errorf("%q, theirs %q", a, b)
+	}
+	if peer("create-klp-module") != "" {
+		convert(t, ours)
+	}
+	// Alternatives, for kernels before 5.8.
+	pairs := filepath.Join(sharedPairs, "kpatch")
+	if _, err := os.Stat(pairs); err != nil {
+		t.Skip("no ../shared/pairs beside the project")
+	}
+	for _, name := range []string{"fixup-section", "gcc-constprop", "special-static-2", "static-call-pr-1315", "replace-section-references"} {
+		structSizeEnv(t, pairs, name)
+		orig := filepath.Join(pairs, name+".ORIG.o")
+		symtab := writeFile(t, filepath.Join(dir, "symtab"), tool(t, "readelf", "-sW", orig))
+		args := []string{"-a", orig, patchedOf(pairs, name), "vmlinux", symtab, "/dev/null", "x"}
+		_, err := exec.Command(theirs, append(args, out)...).Output()
+		r := do(append(append([]string{"create-diff-object"}, args...), ours)...)
+		if (err == nil) != (r.code == 0) {
+			t.Logf("%s: ours %d, theirs %v; %s", name, r.code, err, r.errOut)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		if a, b := macros(ours), macros(out); !slices.Equal(a, b) {
+			t.Errorf("%s: %q, theirs %q", name, a, b)
+		}
+		if peer("create-klp-module") != "" {
+			convert(t, ours)
+		}
+	}
+}

@@ -45,6 +45,11 @@ func (p *Plan) kpatch(b *object.Builder, parts []*emitter, sections map[object.S
 			t.Force = append(t.Force, e.syms[e.pp.Patched.Atoms[a].Sym])
 		}
 		n += len(e.pp.sites)
+		for i := range e.pp.sections {
+			if p.opts.LateKlp && afterKlp(e.pp.Patched.File.Sections[e.pp.sections[i].src].Name) {
+				t.Arch = append(t.Arch, klp.KpatchArch{Sec: e.secs[i], Object: e.pp.Object})
+			}
+		}
 	}
 	p.modinfo(b)
 	klp.Kpatch(b, t, sections)
@@ -60,6 +65,12 @@ func (p *Plan) kpatch(b *object.Builder, parts []*emitter, sections map[object.S
 			off += 8
 		}
 	}
+}
+
+// afterKlp reports whether kernels before 5.8 can be made to read a table after they have resolved
+// the patch's symbols: create-klp-module turns what .kpatch.arch lists into .klp.arch sections.
+func afterKlp(section string) bool {
+	return section == ".altinstructions" || section == ".parainstructions"
 }
 
 // vmlinuxAddr is an address as kpatch's form has it: those of modules mean nothing.

@@ -550,7 +550,8 @@ func (w *writer) klp(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, k klpSymbol)
 	r.sym, r.name, r.klp, r.gate = 0, "", &k, klp.Vmlinux
 	at := &w.pp.Patched.Atoms[a]
 	table := at.Kind == elfdiff.AtomEntry || at.Kind == elfdiff.AtomExcluded || at.Flag&elfdiff.FlagBody != 0
-	if table && w.plan.opts.LateKlp {
+	arch := w.plan.opts.Format == elfdiff.FormatKpatch && w.plan.opts.LateKlp && (at.Flag&elfdiff.FlagBody != 0 || afterKlp(w.pp.Patched.File.Sections[at.Sec].Name))
+	if table && w.plan.opts.LateKlp && !arch {
 		w.fail(diag.LateTable, a, e.Off, "a table entry refers to %s of %s, which the kernel resolves too late", k.Name, k.Object)
 		return
 	}
@@ -559,7 +560,7 @@ func (w *writer) klp(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, k klpSymbol)
 		case w.pp.Object == klp.Vmlinux:
 			w.fail(diag.NotImplemented, a, e.Off, "code of the kernel itself refers to %s of module %s", k.Name, k.Object)
 			return
-		case table:
+		case table && !arch:
 			// The kernel reads the tables of a patch when it loads it, which may be before the module is there.
 			w.fail(diag.LateTable, a, e.Off, "a table entry refers to %s of module %s, which the kernel may resolve too late", k.Name, k.Object)
 			return
