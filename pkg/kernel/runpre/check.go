@@ -38,10 +38,9 @@ type diff struct {
 
 // candidate is a place of the kernel where a function may be.
 type candidate struct {
-	addr    uint64
-	votes   []vote
-	diff    *diff // nil: equal
-	relaxed bool
+	addr  uint64
+	votes []vote
+	diff  *diff // nil: equal
 }
 
 // anchor is where a section lies, by the first vote or by names.
@@ -55,6 +54,8 @@ type anchor struct {
 const (
 	maxDiagnostics = 16
 	maxCandidates  = 4096 // compared for one function
+	maxPasses      = 4
+	maxPlaces      = 1024 // looked at for a section that nothing refers to
 )
 
 type checker struct {
@@ -279,7 +280,6 @@ func (c *checker) compareAll(it *Item, s *object.Symbol) []candidate {
 		it.Diff = &Difference{Object: fmt.Sprintf("%d bytes of code", s.Size), Kernel: "no function of this name"}
 		return nil
 	}
-	far := -1
 	for i := range cands {
 		x := &cands[i]
 		x.votes, x.diff = c.compare(s.Sec, s.Value, s.Size, x.addr)
@@ -287,25 +287,24 @@ func (c *checker) compareAll(it *Item, s *object.Symbol) []candidate {
 			it.Equal++
 		}
 	}
-	exact := it.Equal > 0 // then none is taken with other forms of branches
-	for i := range cands {
-		x := &cands[i]
-		if exact {
-			break
-		}
-		votes, d := c.compareRelaxed(s.Sec, s.Value, s.Size, x.addr)
-		if d == nil {
-			x.votes, x.diff, x.relaxed = votes, nil, true
-			it.Equal++
-			it.Relaxed = true
-		} else if d.off > x.diff.off {
-			x.diff = d
+	if it.Equal == 0 {
+		for i := range cands {
+			x := &cands[i]
+			votes, d := c.compareRelaxed(s.Sec, s.Value, s.Size, x.addr)
+			if d == nil {
+				x.votes, x.diff = votes, nil
+				it.Equal++
+				it.Relaxed = true
+			} else if d.off > x.diff.off {
+				x.diff = d
+			}
 		}
 	}
 	if it.Equal > 0 {
 		it.Status = Exact
 		return cands
 	}
+	far := -1 // the one that is equal for longest
 	for i := range cands {
 		if far < 0 || cands[i].diff.off > cands[far].diff.off {
 			far = i
@@ -726,23 +725,28 @@ func (c *checker) compareData(sec object.SecID) {
 	}
 }
 
-// byName anchors sections that nothing refers to where their symbols lie, if there is one such place only.
+// byName anchors sections that nothing refers to where their symbols lie, if there is one such place only, or one with their contents.
 func (c *checker) byName() {
-	for i := range c.f.Sections {
-		if l := c.bySec[i]; !c.anchors[i].set && len(l) > 0 && !c.f.Sections[i].Exec() {
-			if base, ok := c.place(l); ok {
-				c.anchors[i] = anchor{set: true, base: base, name: c.f.Symbols[l[0]].Name}
-				c.queue = append(c.queue, object.SecID(i))
-				c.propagate()
+	// What one section refers to can tell about the next.
+	for pass, found := 0, true; found && pass < maxPasses; pass++ {
+		found = false
+		for i := range c.f.Sections {
+			if l := c.bySec[i]; !c.anchors[i].set && len(l) > 0 && !c.f.Sections[i].Exec() {
+				if base, ok := c.place(object.SecID(i), l); ok {
+					c.anchors[i] = anchor{set: true, base: base, name: c.f.Symbols[l[0]].Name}
+					c.queue = append(c.queue, object.SecID(i))
+					c.propagate()
+					found = true
+				}
 			}
 		}
 	}
 }
 
 // place finds the one base from which all symbols of a section lie where the kernel has symbols of their names.
-func (c *checker) place(l []object.SymID) (base uint64, ok bool) {
+func (c *checker) place(sec object.SecID, l []object.SymID) (uint64, bool) {
 	// The rarest name has the fewest places.
-	rare, few := l[0], maxCandidates+1
+	rare, few := l[0], maxPlaces+1
 	for _, id := range l {
 		n := 0
 		for k := c.w.first(c.f.Symbols[id].Name); k >= 0 && n < few; k = c.w.next(k) {
@@ -752,22 +756,28 @@ func (c *checker) place(l []object.SymID) (base uint64, ok bool) {
 			rare, few = id, n
 		}
 	}
-	s := &c.f.Symbols[rare]
-	for k := c.w.first(s.Name); k >= 0 && few <= maxCandidates; k = c.w.next(k) {
-		addr, local := c.w.at(k)
-		if local != (s.Bind() == elf.STB_LOCAL) {
-			continue
-		}
-		at := addr - s.Value
-		if slices.ContainsFunc(l, func(id object.SymID) bool { return !c.w.named(c.f.Symbols[id].Name, at+c.f.Symbols[id].Value) }) {
-			continue
-		}
-		if ok {
-			return 0, false
-		}
-		base, ok = at, true
+	if few > maxPlaces {
+		return 0, false
 	}
-	return base, ok
+	var bases []uint64
+	s := &c.f.Symbols[rare]
+	for k := c.w.first(s.Name); k >= 0; k = c.w.next(k) {
+		addr, local := c.w.at(k)
+		at := addr - s.Value
+		if local == (s.Bind() == elf.STB_LOCAL) && !slices.ContainsFunc(l, func(id object.SymID) bool { return !c.w.named(c.f.Symbols[id].Name, at+c.f.Symbols[id].Value) }) {
+			bases = append(bases, at)
+		}
+	}
+	if x := &c.f.Sections[sec]; len(bases) > 1 && isData(x) && uint64(len(x.Data)) == x.Size {
+		bases = slices.DeleteFunc(bases, func(base uint64) bool {
+			votes, d := c.compare(sec, 0, x.Size, base)
+			return d != nil || slices.ContainsFunc(votes, func(v vote) bool { return c.anchors[v.sec].set && !c.w.same(c.anchors[v.sec].base, v.base) })
+		})
+	}
+	if len(bases) != 1 {
+		return 0, false
+	}
+	return bases[0], true
 }
 
 // settle decides where votes contradict each other, and says what is left open.
@@ -895,7 +905,7 @@ func (c *checker) locate() {
 		case !a.set && it != nil && it.Why != "":
 			c.r.Unlocated[id] = it.Why
 		case !a.set:
-			c.r.Unlocated[id] = "nothing that was found refers to its section, and the names in it are in several places of the kernel"
+			c.r.Unlocated[id] = "nothing that was found refers to its section, and its names and contents are in several places of the kernel, or in none"
 		case !c.w.named(s.Name, addr):
 			c.r.Unlocated[id] = "where its section lies, the kernel has " + c.w.describe(addr) + " in its place"
 		default:

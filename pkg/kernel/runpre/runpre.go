@@ -19,6 +19,9 @@
 // makes NOPs of jumps that static branches disable. In objects that it has not seen
 // (kernels with IBT or LTO run it on the linked vmlinux.o) this is taken into account.
 //
+// Not compared are tables beside the code (alternatives, exceptions, WARN), and the sizes of the kernel's
+// functions, which kallsyms does not have.
+//
 // Pure: bytes in, values out. The result depends on the arguments alone.
 package runpre
 
@@ -94,7 +97,7 @@ type Anchor struct {
 	Addr  uint64
 	Votes int // references and functions that say so
 	// Name is set when nothing refers to the section: it lies where the symbols
-	// of this and its other names lie, of which there is only one place.
+	// of this and its other names lie, of which there is only one place, or one with its contents.
 	Name string
 }
 

@@ -1,6 +1,7 @@
 package runpre
 
 import (
+	"cmp"
 	"debug/elf"
 	"errors"
 	"slices"
@@ -131,15 +132,6 @@ func link(t testing.TB, secs []sect, more ...image.Symbol) *image.Kernel {
 			k.Symbols = append(k.Symbols, image.Symbol{Name: y.name, Addr: s.addr + y.off, Type: typ})
 		}
 	}
-	slices.SortStableFunc(k.Symbols, func(a, b image.Symbol) int {
-		if a.Addr < b.Addr {
-			return -1
-		}
-		if a.Addr > b.Addr {
-			return 1
-		}
-		return 0
-	})
 	for _, s := range secs {
 		d := slices.Clone(s.data)
 		for _, r := range s.rels {
@@ -154,13 +146,14 @@ func link(t testing.TB, secs []sect, more ...image.Symbol) *image.Kernel {
 		n := uint64(len(d)) + s.bss
 		k.Sections = append(k.Sections, image.Section{Name: s.name, Addr: s.addr, Size: n, Flags: flags(s.name), Data: d})
 	}
-	slices.SortFunc(k.Sections, func(a, b image.Section) int {
-		if a.Addr < b.Addr {
-			return -1
-		}
-		return 1
-	})
+	sortKernel(k)
 	return k
+}
+
+// sortKernel orders symbols and sections by address.
+func sortKernel(k *image.Kernel) {
+	slices.SortStableFunc(k.Symbols, func(a, b image.Symbol) int { return cmp.Compare(a.Addr, b.Addr) })
+	slices.SortStableFunc(k.Sections, func(a, b image.Section) int { return cmp.Compare(a.Addr, b.Addr) })
 }
 
 const base = 0xffffffff81000000
@@ -203,12 +196,7 @@ func kernelWith(t testing.TB, secs []sect) *image.Kernel {
 	copy(body[0x180:], "\x31\xdb\xc3")
 	k.Sections = append([]image.Section{{Name: ".text", Addr: base, Size: 0x1000, Flags: flags(".text"), Data: body}}, k.Sections...)
 	k.Sections = append(k.Sections, image.Section{Name: ".text.far", Addr: base + 0x8000, Size: 16, Data: []byte("\x31\xc0\xc3")})
-	slices.SortFunc(k.Sections, func(a, b image.Section) int {
-		if a.Addr < b.Addr {
-			return -1
-		}
-		return 1
-	})
+	sortKernel(k)
 	return k
 }
 
@@ -576,5 +564,32 @@ func TestMoved(t *testing.T) {
 	d := r.Diagnostics[0]
 	if d.Place.Section != ".bss" || d.Place.Symbol != "two" || !strings.Contains(d.Message, "two 0x8 bytes from it") {
 		t.Errorf("%v", d)
+	}
+}
+
+// Sections that nothing refers to, with names that are in two places: their contents tell, or what is known of that which they refer to.
+func TestPlaceByContents(t *testing.T) {
+	data := func(v byte, at uint64) sect {
+		return sect{name: ".data.map", addr: at, data: []byte{v, 0, 0, 0, 0, 0, 0, 0}, syms: []sym{{"map", 0, 8, lobj}}}
+	}
+	ptr := func(at uint64) sect {
+		return sect{name: ".data.ptr", addr: at, data: make([]byte, 8), syms: []sym{{"ptr", 0, 8, lobj}}, rels: []rel{{0, elf.R_X86_64_64, ".data.map", 0}}}
+	}
+	secs := append(sample(), ptr(base+0x600000), data(7, base+0x600100))
+	k := kernelWith(t, secs)
+	// Another object with the same names and other contents, in front.
+	k.Symbols = append(k.Symbols, image.Symbol{Name: "ptr", Addr: base + 0x500000, Type: 'd'}, image.Symbol{Name: "map", Addr: base + 0x500100, Type: 'd'})
+	k.Sections = append(k.Sections, image.Section{Name: ".data.o", Addr: base + 0x500000, Size: 0x108, Data: make([]byte, 0x108)})
+	copy(k.Sections[len(k.Sections)-1].Data, "\x00\x01\x50\x81\xff\xff\xff\xff")
+	sortKernel(k)
+	f, r := check(t, secs, k)
+	if r.Refuse() != nil {
+		t.Fatal(r.Diagnostics)
+	}
+	for i := range f.Symbols {
+		want := map[string]uint64{"ptr": base + 0x600000, "map": base + 0x600100}[f.Symbols[i].Name]
+		if want != 0 && r.Located.Addr[object.SymID(i)] != want {
+			t.Errorf("%s: %#x, %q", f.Symbols[i].Name, r.Located.Addr[object.SymID(i)], r.Unlocated[object.SymID(i)])
+		}
 	}
 }
