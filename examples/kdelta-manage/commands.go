@@ -469,12 +469,9 @@ Loads nothing now.`,
 			}
 			return e.print(r, &o, exitDone)
 		}
-		in, changed, err := st.Install(m)
+		in, _, err := st.Install(m)
 		if err != nil {
 			r.fault(err)
-			if changed {
-				return e.print(r, &o, exitLeft)
-			}
 			return e.print(r, &o, exitRefused)
 		}
 		r.installed = []livepatch.Installed{in}

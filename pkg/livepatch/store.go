@@ -66,7 +66,7 @@ func (st *Store) file(release, name string) string {
 
 // Install puts a module into the store for the release that it was built for, and
 // makes sure that the unit is there. It loads nothing. changed is false when all
-// was there before.
+// was there before. On error, nothing is changed.
 func (st *Store) Install(m *Module) (in Installed, changed bool, err error) {
 	in = Installed{Name: m.Name, Release: m.Release(), Replace: m.Replace}
 	if !m.Livepatch {
@@ -76,32 +76,70 @@ func (st *Store) Install(m *Module) (in Installed, changed bool, err error) {
 		return in, false, refuse(diag.New(diag.WrongRelease, diag.Place{File: m.File}, "the module is for the release %q, which is none", in.Release))
 	}
 	in.File = st.file(in.Release, m.Name)
+	there := false
 	switch old, err := os.ReadFile(in.File); {
 	case err == nil && !bytes.Equal(old, m.Data):
 		return in, false, refuse(diag.New(diag.StoreConflict, diag.Place{File: in.File}, "another module is installed under the name %s", m.Name))
 	case err == nil:
+		there = true
 	case !errors.Is(err, fs.ErrNotExist):
 		return in, false, storeFailed(in.File, err)
-	default:
-		if err := os.MkdirAll(filepath.Dir(in.File), 0o755); err != nil {
-			return in, false, storeFailed(filepath.Dir(in.File), err)
-		}
-		// The order first: a name without a file is not loaded.
-		order, err := st.order(in.Release)
-		if err != nil {
-			return in, false, err
-		}
-		order = append(slices.DeleteFunc(order, func(n string) bool { return n == m.Name }), m.Name)
-		if err := st.setOrder(in.Release, order); err != nil {
-			return in, false, err
-		}
-		if err := atomicfile.Write(in.File, m.Data, 0o644); err != nil {
-			return in, true, storeFailed(in.File, err)
-		}
-		changed = true
 	}
+	// The unit first: it does nothing while no module is there.
 	unit, err := st.installUnit()
-	return in, changed || unit, err
+	if err == nil && !there {
+		err = st.add(in.Release, m)
+	}
+	if err != nil {
+		if !there {
+			_ = st.cleanUp(in.Release) // the first error is the one that tells
+		}
+		return in, false, err
+	}
+	return in, unit || !there, nil
+}
+
+func (st *Store) add(release string, m *Module) error {
+	dir := filepath.Join(st.Dir, release)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return storeFailed(dir, err)
+	}
+	// The order first: a name without a file is not loaded.
+	order, err := st.order(release)
+	if err != nil {
+		return err
+	}
+	order = append(slices.DeleteFunc(order, func(n string) bool { return n == m.Name }), m.Name)
+	if err := st.setOrder(release, order); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(st.file(release, m.Name), m.Data, 0o644); err != nil {
+		return storeFailed(st.file(release, m.Name), err)
+	}
+	return nil
+}
+
+// cleanUp removes what nothing needs any more: the directory of a release without
+// modules, and the unit when no release has any. Files of somebody else stay, and with them their directories.
+func (st *Store) cleanUp(release string) error {
+	rs, err := st.Releases()
+	if err != nil {
+		return err
+	}
+	var gone []string
+	if !slices.Contains(rs, release) {
+		gone = append(gone, filepath.Join(st.Dir, release, orderFile))
+	}
+	if len(rs) == 0 && st.UnitDir != "" {
+		gone = append(gone, filepath.Join(st.UnitDir, wantedBy, UnitName), filepath.Join(st.UnitDir, UnitName))
+	}
+	for _, f := range gone {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return storeFailed(f, err)
+		}
+	}
+	_ = os.Remove(filepath.Join(st.Dir, release)) // when it is empty
+	return nil
 }
 
 // Unit gives the text of the systemd unit.
@@ -175,21 +213,11 @@ func (st *Store) Remove(release, name string) (Installed, error) {
 		return in, err
 	}
 	if order = slices.DeleteFunc(order, func(n string) bool { return n == name }); len(order) > 0 {
-		return in, st.setOrder(release, order)
-	}
-	if err := os.Remove(filepath.Join(st.Dir, release, orderFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return in, storeFailed(filepath.Join(st.Dir, release, orderFile), err)
-	}
-	_ = os.Remove(filepath.Join(st.Dir, release)) // it stays when somebody else has files there
-	if rs, err := st.Releases(); err != nil || len(rs) > 0 || st.UnitDir == "" {
-		return in, err
-	}
-	for _, f := range []string{filepath.Join(st.UnitDir, wantedBy, UnitName), filepath.Join(st.UnitDir, UnitName)} {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return in, storeFailed(f, err)
+		if err := st.setOrder(release, order); err != nil {
+			return in, err
 		}
 	}
-	return in, nil
+	return in, st.cleanUp(release)
 }
 
 // Releases gives the kernels for which something is installed, sorted.

@@ -107,6 +107,14 @@ func TestStoreFailures(t *testing.T) {
 	require.ErrorContains(t, err, "store-failed")
 	_, _, err = (&Store{Dir: dir, UnitDir: dir, Program: "/a b"}).Install(m)
 	require.ErrorContains(t, err, "store-failed")
+	require.NoFileExists(t, filepath.Join(dir, "6.1.0-50-amd64", "p.ko"))
+	require.NoDirExists(t, filepath.Join(dir, "6.1.0-50-amd64"), "nothing is left of an install that failed")
+	// The module cannot be written: the unit does not stay either.
+	units := filepath.Join(dir, "units")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "6.1.0-50-amd64"), nil, 0o600))
+	_, _, err = (&Store{Dir: dir, UnitDir: units, Program: "/p"}).Install(m)
+	require.ErrorContains(t, err, "store-failed")
+	require.NoFileExists(t, filepath.Join(units, UnitName))
 	notKlp := *m
 	notKlp.Livepatch = false
 	_, _, err = (&Store{Dir: dir}).Install(&notKlp)
