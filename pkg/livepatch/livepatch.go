@@ -294,6 +294,9 @@ func (s *System) List() ([]Patch, error) {
 	for i := range out {
 		p := &out[i]
 		p.StackOrder = i + 1
+		if p.State == Inactive {
+			continue
+		}
 		for j := range p.Objects {
 			for k := range p.Objects[j].Funcs {
 				o, f := &p.Objects[j], &p.Objects[j].Funcs[k]
@@ -318,24 +321,35 @@ func (s *System) List() ([]Patch, error) {
 	return append(out, left...), nil
 }
 
-// patch reads a patch's directory; false when there is none (any more).
-func (s *System) patch(name string) (Patch, bool) {
+// state says where a patch stands; false when it has no directory (any more).
+// Inactive means that the directory is about to go.
+func (s *System) state(name string) (State, bool) {
 	dir := path.Join(patchDir, name)
 	enabled := text(s.Sys, dir+"/enabled")
 	if enabled == "" {
+		return "", false
+	}
+	switch transition := text(s.Sys, dir+"/transition") == "1"; {
+	case transition && enabled == "1":
+		return Enabling, true
+	case transition:
+		return Disabling, true
+	case enabled == "1":
+		return Enabled, true
+	}
+	return Inactive, true
+}
+
+func moving(st State) bool { return st == Enabling || st == Disabling }
+
+// patch reads a patch's directory; false when there is none (any more).
+func (s *System) patch(name string) (Patch, bool) {
+	dir := path.Join(patchDir, name)
+	st, ok := s.state(name)
+	if !ok {
 		return Patch{}, false
 	}
-	p := Patch{Name: name, Transition: text(s.Sys, dir+"/transition") == "1", Refs: -1}
-	switch {
-	case p.Transition && enabled == "1":
-		p.State = Enabling
-	case p.Transition:
-		p.State = Disabling
-	case enabled == "1":
-		p.State = Enabled
-	default:
-		p.State = Inactive // its directory is about to go
-	}
+	p := Patch{Name: name, State: st, Transition: moving(st), Refs: -1}
 	if r := text(s.Sys, dir+"/replace"); r != "" {
 		is := r == "1"
 		p.Replace = &is

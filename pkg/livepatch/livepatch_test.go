@@ -255,7 +255,7 @@ func (k *kernel) WriteSys(name, value string) error {
 
 func (k *kernel) Kill(pid int, sig syscall.Signal) error {
 	k.op("kill %d %d", pid, sig)
-	if sig == syscall.SIGCONT {
+	if sig == sigCont {
 		k.blocked = 0
 	}
 	return nil

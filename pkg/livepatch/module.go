@@ -74,13 +74,13 @@ func ReadModule(file string, ko []byte) (*Module, error) {
 		case "name":
 			m.Name = value
 		case "vermagic":
-			m.Vermagic = value
+			m.Vermagic = printable(value)
 		case "livepatch":
 			m.Livepatch = true
 		case "depends":
 			for d := range strings.SplitSeq(value, ",") {
 				if d != "" {
-					m.Depends = append(m.Depends, d)
+					m.Depends = append(m.Depends, printable(d))
 				}
 			}
 		}
@@ -121,12 +121,16 @@ func (m *Module) contents(f *object.File) {
 		m.Replace = nil
 		return
 	}
-	m.Known = true
 	for _, o := range p.Objects {
 		ours := Object{Name: o.Name}
 		for _, fn := range o.Funcs {
+			if printable(o.Name+fn.Name) != o.Name+fn.Name { // no name that a kernel has
+				m.Objects, m.Replace = nil, nil
+				return
+			}
 			ours.Funcs = append(ours.Funcs, Func{Name: fn.Name, Pos: max(fn.Pos, 1)})
 		}
 		m.Objects = append(m.Objects, ours)
 	}
+	m.Known = true
 }

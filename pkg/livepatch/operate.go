@@ -122,8 +122,7 @@ func (s *System) Load(m *Module, o Options) (*Outcome, error) {
 		return out.end(Undone, loadRefused(m, c, err, about(m.Name, log())))
 	}
 	if o.NoWait {
-		p, _ := s.patch(m.Name)
-		out.State = p.State
+		out.State, _ = s.state(m.Name)
 		return out.end(Done)
 	}
 	st, err := s.settle(m.Name, Enabled, &o, out)
@@ -145,7 +144,7 @@ func (s *System) Load(m *Module, o Options) (*Outcome, error) {
 	out.Blockers = s.Blockers(m.Name)
 	stalled := stalled(m.Name, out, o)
 	if err := s.Control.WriteSys(path.Join(patchDir, m.Name, "enabled"), "0"); err != nil {
-		if p, ok := s.patch(m.Name); ok && p.State == Enabled {
+		if st, _ := s.state(m.Name); st == Enabled {
 			out.State = Enabled // it ended while we made up our minds
 			return out.end(Done)
 		}
@@ -181,38 +180,40 @@ func (s *System) settle(name string, want State, o *Options, out *Outcome) (Stat
 	start := s.Clock.Now()
 	told, signalled := time.Duration(-1), false
 	for {
-		p, ok := s.patch(name)
+		st, ok := s.state(name)
 		elapsed := s.Clock.Now().Sub(start)
 		switch {
 		case !ok:
 			out.Took += elapsed
 			return Inactive, nil
-		case p.Transition, p.State == Inactive: // the latter's directory is about to go
-		case p.State == Enabled && want == Inactive && elapsed < time.Second:
+		case moving(st), st == Inactive:
+		case st == Enabled && want == Inactive && elapsed < time.Second:
 			// The write to "enabled" has returned, so a transition runs or has ended: wait for the directory.
 		default:
 			out.Took += elapsed
-			return p.State, nil
+			return st, nil
 		}
 		if elapsed >= o.Timeout {
 			out.Took += elapsed
-			return p.State, errDeadline
+			return st, errDeadline
 		}
-		if o.Signal > 0 && elapsed >= o.Signal && !signalled && p.Transition {
+		if o.Signal > 0 && elapsed >= o.Signal && !signalled && moving(st) {
 			signalled = true
 			s.Signal(s.Blockers(name))
 		}
 		if o.Progress != nil && (told < 0 || elapsed-told >= progressEvery) {
 			told = elapsed
-			rest, all := s.remaining(p.State)
-			o.Progress(Progress{name, p.State, elapsed, o.Timeout, rest, all})
+			rest, all := s.remaining(st)
+			o.Progress(Progress{name, st, elapsed, o.Timeout, rest, all})
 		}
 		s.Clock.Sleep(min(o.Interval, o.Timeout-elapsed))
 	}
 }
 
-// Linux's numbers of errors that other systems lack.
+// Linux's numbers of signals and errors that other systems lack.
 const (
+	sigCont      = syscall.Signal(18)
+	sigStop      = syscall.Signal(19)
 	eNoPkg       = syscall.Errno(65)
 	eNoKey       = syscall.Errno(126)
 	eKeyRejected = syscall.Errno(129)
@@ -330,10 +331,10 @@ func (s *System) removeReplaced(before []string, o Options, out *Outcome) {
 
 // gone waits a moment for the directory of a patch, which the kernel removes some time after a replacing one is complete.
 func (s *System) gone(name string, o Options) bool {
-	p, ok := s.patch(name)
-	for n := 0; ok && p.State == Inactive && n < 50; n++ {
+	st, ok := s.state(name)
+	for n := 0; ok && st == Inactive && n < 50; n++ {
 		s.Clock.Sleep(o.Interval)
-		p, ok = s.patch(name)
+		st, ok = s.state(name)
 	}
 	return !ok
 }
@@ -402,7 +403,7 @@ func (s *System) Disable(name string, o Options) (*Outcome, error) {
 	out.Blockers = s.Blockers(name)
 	stalled := stalled(name, out, o)
 	if err := s.Control.WriteSys(file, "1"); err != nil {
-		if _, ok := s.patch(name); !ok {
+		if _, ok := s.state(name); !ok {
 			out.State = Inactive
 			return out.end(Done)
 		}
@@ -475,8 +476,8 @@ func (s *System) Signal(tasks []Task) {
 			continue
 		}
 		done[t.PID] = true
-		if s.Control.Kill(t.PID, syscall.SIGSTOP) == nil {
-			_ = s.Control.Kill(t.PID, syscall.SIGCONT) // it may have ended
+		if s.Control.Kill(t.PID, sigStop) == nil {
+			_ = s.Control.Kill(t.PID, sigCont) // it may have ended
 		}
 	}
 }

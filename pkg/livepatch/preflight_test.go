@@ -133,6 +133,11 @@ func TestReadModule(t *testing.T) {
 		_, err := ReadModule("f.ko", c.data)
 		require.ErrorContains(t, err, c.want, name)
 	}
+	// Names that could do something to a terminal are none that a kernel has.
+	m, err = ReadModule("f.ko", ko(t, "p", "6.1\x1b[2J"+magic, true, map[string][]string{"vmlinux": {"a\x1b[2J"}}))
+	require.NoError(t, err)
+	require.False(t, m.Known)
+	require.NotContains(t, m.Vermagic, "\x1b")
 	// A trailer that lies about its length is no signature; then it is junk behind the object.
 	lie := sign(data, 16)
 	binary.BigEndian.PutUint32(lie[len(lie)-len(sigMarker)-4:], 1<<31)

@@ -90,14 +90,14 @@ func (s *System) remaining(st State) (rest, all int) {
 // their numbers; none when it is not in transition. Per-CPU idle tasks take part
 // in transitions, but are not in /proc.
 func (s *System) Blockers(name string) []Task {
-	p, ok := s.patch(name)
-	if !ok || !p.Transition {
+	st, ok := s.state(name)
+	if !ok || !moving(st) {
 		return nil
 	}
 	var out []Task
 	s.eachTask(func(pid, tid int, dir string) {
 		n, ok := s.patchState(dir)
-		if !ok || n < 0 || n == goal(p.State) {
+		if !ok || n < 0 || n == goal(st) {
 			return
 		}
 		t := Task{PID: pid, TID: tid, State: n, Comm: printable(text(s.Proc, dir+"/comm"))}
