@@ -412,6 +412,7 @@ the modules of patches that this takes out of effect can never be unloaded.`,
 			forced := diag.New(diag.TransitionStalled, diag.Place{Symbol: name}, "was ended by force")
 			forced.Severity, forced.Remedy = diag.SevWarning, "Boot the machine anew when you can."
 			r.diags = append(r.diags, forced)
+			lo.Timeout = max(lo.Timeout, livepatch.DefaultTimeout) // the kernel looks every second or so
 			out, _ = s.Wait(name, lo)
 		}
 		wipe()

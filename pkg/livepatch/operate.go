@@ -45,7 +45,7 @@ type Progress struct {
 
 // Options say how an operation waits.
 type Options struct {
-	Timeout  time.Duration // for each transition; 0: DefaultTimeout
+	Timeout  time.Duration // for the transition, and for its reversal, which gets 20 seconds at least; 0: DefaultTimeout
 	Interval time.Duration // between looks; 0: DefaultInterval
 	Progress func(Progress)
 
@@ -67,6 +67,7 @@ const (
 	DefaultInterval = 100 * time.Millisecond
 	progressEvery   = time.Second
 	unloadTimeout   = 10 * time.Second // for the last references of a disabled patch to go
+	undoTimeout     = 20 * time.Second // at least, for a transition that was reversed: the kernel wakes sleepers after 15
 )
 
 func (o *Options) defaults() {
@@ -150,6 +151,7 @@ func (s *System) Load(m *Module, o Options) (*Outcome, error) {
 		}
 		return out.end(Left, stalled, left(m.Name, "it is in transition and cannot be reversed: "+err.Error()))
 	}
+	o.Timeout = max(o.Timeout, undoTimeout)
 	st, err = s.settle(m.Name, Inactive, &o, out)
 	out.State = st
 	if err != nil {
@@ -409,6 +411,7 @@ func (s *System) Disable(name string, o Options) (*Outcome, error) {
 		}
 		return out.end(Left, stalled, left(name, "it is in transition and cannot be reversed: "+errText(err)))
 	}
+	o.Timeout = max(o.Timeout, undoTimeout)
 	st, err = s.settle(name, Enabled, &o, out)
 	out.State = st
 	if err != nil {
