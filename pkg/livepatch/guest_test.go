@@ -139,8 +139,13 @@ loaded kd_two
 seen
 kill $R
 echo "# ten seconds"
-reader 10
-(sleep 3; kdelta-manage status kd_two >/tmp/status; echo "exit $?" >>/tmp/status) &
+reader 1000
+(
+	until grep -q 1 /sys/kernel/livepatch/kd_two/transition 2>/dev/null; do sleep 0.2; done
+	(sleep 10; kill $R) &
+	kdelta-manage status kd_two >/tmp/status 2>&1
+	echo "exit $?" >>/tmp/status
+) &
 k load --json /m/kd_two.ko
 echo "-- status meanwhile"
 grep -E 'transition|blocked by|enabling|exit' /tmp/status
@@ -295,7 +300,7 @@ func TestGuest(t *testing.T) {
 			require.NoError(t, json.NewDecoder(strings.NewReader(doc)).Decode(&load))
 			require.Len(t, load.Outcomes, 1)
 			assert.Equal(t, "done", load.Outcomes[0].Result)
-			assert.Greater(t, load.Outcomes[0].Seconds, 3.0, "the reader was there all the time")
+			assert.Greater(t, load.Outcomes[0].Seconds, 9.0, "the reader was there for ten seconds")
 
 			after := map[string][]byte{"/bin/kdelta-manage": files["/bin/kdelta-manage"], "/lib.sh": []byte(lib)}
 			for line := range strings.Lines(store) {
