@@ -48,6 +48,7 @@ func (c *checker) loader() {
 	if mod == 0 {
 		return // not linked yet
 	}
+	c.returns()
 	values := map[string]string{}
 	for _, s := range bytes.Split(f.Sections[info].Data, []byte{0}) {
 		if k, v, ok := strings.Cut(string(s), "="); ok && values[k] == "" {
@@ -100,6 +101,32 @@ func (c *checker) loader() {
 		}
 		if want, ok := c.opts.CRC(name); !ok || uint64(want) != crc {
 			c.fail(diag.VerifyStructure, versions, 0, "the checksum of %s is 0x%x, that of the kernel 0x%x", name, crc, want)
+		}
+	}
+}
+
+// returns checks that a module which lists jumps to the return thunk lists all of them: a kernel that patches them
+// warns of each one that it meets and does not know.
+func (c *checker) returns() {
+	list := c.p.sites[".return_sites"]
+	if len(list) == 0 {
+		return
+	}
+	f := c.p.f
+	for i := 1; i < len(f.Sections); i++ {
+		sec := object.SecID(i)
+		if s := &f.Sections[i]; !s.Alloc() || !s.Exec() {
+			continue
+		}
+		for _, r := range c.p.relocs(sec) {
+			d := f.Sections[i].Data
+			if f.Symbols[r.sym].Name != thunk || r.klp != nil || r.off == 0 || r.off > uint64(len(d)) || d[r.off-1] != 0xe9 {
+				continue
+			}
+			c.count("returns listed", 1)
+			if len(list[site{sec, r.off - 1}]) == 0 {
+				c.fail(diag.VerifyEntryMissing, sec, r.off-1, "a return that .return_sites does not list")
+			}
 		}
 	}
 }
