@@ -105,6 +105,8 @@ type packages struct {
 	Source  string
 	// KbuildVersion is empty for: whichever is there. Security updates replace linux-kbuild of a series.
 	KbuildVersion string
+	// Root is a folder in which somebody has unpacked them all, "" where they are packages.
+	Root string
 }
 
 // each gives names and versions.
@@ -182,4 +184,18 @@ func (d dependency) String() string {
 		return d.name
 	}
 	return fmt.Sprintf("%s=%s", d.name, d.version)
+}
+
+// packageID reads the version from a kernel's generated package.h.
+func packageID(text string) string {
+	_, v, _ := strings.Cut(text, `LINUX_PACKAGE_ID " Debian `)
+	v, _, _ = strings.Cut(v, `"`)
+	return v
+}
+
+// changelogVersion gives the version of the first entry of a Debian changelog: "linux (6.1.176-1) ...".
+func changelogVersion(text string) string {
+	_, v, _ := strings.Cut(strings.SplitN(text, "\n", 2)[0], "(")
+	v, _, _ = strings.Cut(v, ")")
+	return v
 }

@@ -111,3 +111,10 @@ func FuzzControl(f *testing.F) {
 		parseMadison(text)
 	})
 }
+
+func TestVersions(t *testing.T) {
+	require.Equal(t, "6.1.176-1", packageID("#define LINUX_PACKAGE_ID \" Debian 6.1.176-1\"\n"))
+	require.Empty(t, packageID("#define LINUX_PACKAGE_ID \"\"\n"))
+	require.Equal(t, "6.12.117-1~deb12u1", changelogVersion("linux-6.12 (6.12.117-1~deb12u1) bookworm-security; urgency=high\n\n  * x (y)\n"))
+	require.Empty(t, changelogVersion(""))
+}

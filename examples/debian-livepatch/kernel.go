@@ -1,9 +1,11 @@
 package main
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -134,6 +136,9 @@ func (w *workspace) explainMissing(ctx context.Context, missing []dependency, er
 
 // fromFolder takes the packages from a folder.
 func (w *workspace) fromFolder(ctx context.Context, release string) (*packages, map[string]string, error) {
+	if p, err := unpackedFolder(w.given, release); p != nil || err != nil {
+		return p, nil, err
+	}
 	files := packageFiles(w.given)
 	var last error = failure(codePackage, diag.Place{File: w.given}, "Put the packages of the kernel into it, or leave out --packages.", "no linux-headers-%s_*.deb in it", release)
 	for _, f := range slices.Backward(files) {
@@ -163,6 +168,33 @@ func (w *workspace) fromFolder(ctx context.Context, release string) (*packages, 
 		last = &diag.Error{Diagnostics: ds}
 	}
 	return nil, nil, last
+}
+
+// unpackedFolder looks whether a folder holds the packages unpacked (dpkg-deb -x).
+func unpackedFolder(dir, release string) (*packages, error) {
+	id, err := os.ReadFile(filepath.Join(dir, "usr/src/linux-headers-"+release, "include/generated/package.h"))
+	if err != nil {
+		return nil, nil // packages then
+	}
+	p := &packages{Release: release, Version: packageID(string(id)), Root: dir}
+	p.Source = "linux-source-" + series(p.Version)
+	want := []string{"usr/src/" + p.Source + ".tar.*", "boot/vmlinuz-" + release}
+	for _, f := range want {
+		if found, err := filepath.Glob(filepath.Join(dir, f)); err != nil || len(found) != 1 {
+			return nil, failure(codePackage, diag.Place{File: dir}, "Unpack all packages of the kernel into it (dpkg-deb -x), or give a folder with the packages.", "there is no %s in it", f)
+		}
+	}
+	if f, err := os.Open(filepath.Join(dir, "usr/share/doc", p.Source, "changelog.Debian.gz")); err == nil {
+		defer f.Close()
+		var head [200]byte
+		if z, err := gzip.NewReader(f); err == nil {
+			n, _ := io.ReadFull(z, head[:])
+			if v := changelogVersion(string(head[:n])); v != p.Version {
+				return nil, failure(codePackage, diag.Place{File: dir}, "Unpack "+p.Source+"="+p.Version+" into it.", "the source in it is of version %q, the kernel of %q", v, p.Version)
+			}
+		}
+	}
+	return p, nil
 }
 
 func packageFiles(dir string) []string {
@@ -252,6 +284,13 @@ func (w *workspace) unpack(ctx context.Context, p *packages, files map[string]st
 	var wg sync.WaitGroup
 	var errs [2]error
 	wg.Go(func() {
+		if p.Root != "" {
+			errs[0] = os.MkdirAll(k.dir, 0o777)
+			if errs[0] == nil && !k.has("root") {
+				errs[0] = os.Symlink(p.Root, k.path("root"))
+			}
+			return
+		}
 		_, errs[0] = k.folder("root", func(dir string) error {
 			for _, name := range []string{p.Image, p.Headers, p.Common, p.Kbuild} {
 				if _, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-x", files[name], dir); err != nil {
@@ -262,22 +301,27 @@ func (w *workspace) unpack(ctx context.Context, p *packages, files map[string]st
 		})
 	})
 	wg.Go(func() {
-		_, errs[1] = k.folder("source", func(dir string) error { return w.unpackSource(ctx, files[p.Source], dir, k.path("source")) })
+		_, errs[1] = k.folder("source", func(dir string) error {
+			if p.Root != "" {
+				return w.unpackTar(ctx, p.Root, p.Source, dir, k.path("source"))
+			}
+			pkg := dir + ".deb"
+			defer os.RemoveAll(pkg)
+			if _, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-x", files[p.Source], pkg); err != nil {
+				return err
+			}
+			return w.unpackTar(ctx, pkg, p.Source, dir, k.path("source"))
+		})
 	})
 	wg.Wait()
 	return errors.Join(errs[:]...)
 }
 
-// unpackSource unpacks the source, without documents and other architectures.
-func (w *workspace) unpackSource(ctx context.Context, deb, dir, final string) error {
-	pkg := dir + ".deb"
-	defer os.RemoveAll(pkg)
-	if _, _, err := w.tools.run(ctx, toolPackages, "", "dpkg-deb", "-x", deb, pkg); err != nil {
-		return err
-	}
-	tars, err := filepath.Glob(filepath.Join(pkg, "usr/src/linux-source-*.tar.*"))
+// unpackTar unpacks the source, without documents and other architectures.
+func (w *workspace) unpackTar(ctx context.Context, root, name, dir, final string) error {
+	tars, err := filepath.Glob(filepath.Join(root, "usr/src", name+".tar.*"))
 	if err != nil || len(tars) != 1 {
-		return failure(codePackage, diag.Place{File: deb}, "Download the package again.", "%d archives of the source in it", len(tars))
+		return failure(codePackage, diag.Place{File: name}, "Download the package again.", "%d archives of the source in it", len(tars))
 	}
 	_, _, err = w.tools.run(ctx, toolPackages, "", "tar", "-x", "-f", tars[0], "-C", dir, "--strip-components=1",
 		"--wildcards", "--no-wildcards-match-slash", "--exclude=linux-source-*/Documentation", "--exclude=linux-source-*/arch/[a-tv-wyz]*")

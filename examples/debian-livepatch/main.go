@@ -113,7 +113,7 @@ func parseArgs(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.out, "o", "", "write the module to `OUT.ko`")
 	fs.StringVar(&o.name, "name", "", "the module's `NAME` (default: that of OUT.ko)")
 	fs.StringVar(&o.work, "work", "", "the cache's `DIR` (default: in the user's cache folder)")
-	fs.StringVar(&o.packages, "packages", "", "take the kernel's packages from `DIR` instead of apt")
+	fs.StringVar(&o.packages, "packages", "", "take the kernel's packages, or what was unpacked of them, from `DIR` instead of apt")
 	fs.StringVar(&o.signKey, "sign-key", "", "sign with this private key: `FILE` (PEM)")
 	fs.StringVar(&o.signCert, "sign-cert", "", "and this certificate: `FILE` (PEM or DER)")
 	fs.BoolVar(&o.json, "json", false, "write a document "+documentSchema+" to standard output")
@@ -145,8 +145,7 @@ func parseArgs(args []string, stderr io.Writer) (*options, error) {
 		}
 	}
 	if bad != "" {
-		fmt.Fprintf(stderr, "debian-livepatch: %s\n", bad)
-		fs.Usage()
+		fmt.Fprintf(stderr, "debian-livepatch: %s\nusage: debian-livepatch --release RELEASE --patch FILE... -o OUT.ko\ndebian-livepatch --help says more.\n", bad)
 		return nil, errors.New(bad)
 	}
 	if o.name == "" {
@@ -397,11 +396,13 @@ func (d *document) write(w io.Writer, ds []diag.Diagnostic) error {
 	if err := report.WriteDiagnosticsJSON(&b, ds); err != nil {
 		return err
 	}
-	d.Diagnostics = json.RawMessage(b.String())
-	for _, p := range []*[]built{&d.Objects} {
-		if *p == nil {
-			*p = []built{}
-		}
+	var list struct{ Diagnostics json.RawMessage }
+	if err := json.Unmarshal([]byte(b.String()), &list); err != nil {
+		return err
+	}
+	d.Diagnostics = list.Diagnostics
+	if d.Objects == nil {
+		d.Objects = []built{}
 	}
 	if d.Replaced == nil {
 		d.Replaced = []replaced{}

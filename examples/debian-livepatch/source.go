@@ -202,15 +202,30 @@ func find(lines, old []string, want, from int) int {
 	}
 }
 
-// firstMisfit says which line does not fit where the fragment was meant to go.
+// firstMisfit says which line does not fit where most of the fragment's lines do; of
+// such places the one nearest to at.
 func firstMisfit(lines, old []string, at int) string {
-	for i, l := range old {
-		if at+i < 0 || at+i >= len(lines) {
-			return fmt.Sprintf(": the file has %d lines", len(lines))
+	best, most := 0, 0
+	for i := 0; i+len(old) <= len(lines); i++ {
+		n := 0
+		for j, l := range old {
+			if lines[i+j] == l {
+				n++
+			}
 		}
-		if lines[at+i] != l {
-			return fmt.Sprintf(": line %d is %q, not %q", at+i+1, strings.TrimRight(lines[at+i], "\n"), strings.TrimRight(l, "\n"))
+		if n > most || n == most && abs(i-at) < abs(best-at) {
+			best, most = i, n
 		}
 	}
-	return ""
+	if 2*most < len(old) {
+		return ", not even nearly"
+	}
+	for i, l := range old {
+		if got := lines[best+i]; got != l {
+			return fmt.Sprintf(": best at line %d, but there line %d is %q, not %q", best+1, best+i+1, strings.TrimRight(got, "\n"), strings.TrimRight(l, "\n"))
+		}
+	}
+	return ": its place lies before that of the fragment before it"
 }
+
+func abs(n int) int { return max(n, -n) }

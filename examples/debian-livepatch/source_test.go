@@ -83,12 +83,12 @@ func TestApply(t *testing.T) {
 func TestApplyRefuses(t *testing.T) {
 	c := parseOne(t, fix)
 	for text, says := range map[string]string{
-		"one\ntwo\n3\nfive\n":           `line 3 is "3", not "three"`,
-		"one\n":                         "the file has 1 lines",
-		"":                              "the file has 0 lines",
-		"one\ntwo\ndrei\nvier\nfive\n":  "in the source already, at line 2",
-		"one\ntwo\nthree\nfive":         `line 4 is "five", not "five"`,
-		"one\ntwo \nthree\nfive\nsix\n": `not "two"`,
+		"one\ntwo\n3\nfive\n":             `best at line 2, but there line 3 is "3", not "three"`,
+		"one\n":                           "not even nearly",
+		"":                                "not even nearly",
+		"one\ntwo\ndrei\nvier\nfive\n":    "in the source already, at line 2",
+		"one\ntwo\nthree\nfive":           `line 4 is "five", not "five"`,
+		"a\nb\nc\ntwo \nthree\nfive\nx\n": `best at line 4, but there line 4 is "two ", not "two"`,
 	} {
 		_, _, err := apply(c, []byte(text))
 		require.ErrorContains(t, err, says)
