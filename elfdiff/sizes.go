@@ -53,7 +53,7 @@ func (g *Graph) findMarks() {
 		rs := f.RelocsOf(object.SecID(i))
 		for k, n := 0, rs.Len(); k < n; k++ {
 			r := rs.At(k)
-			if r.Off%markSize != 0 || r.Off+markSize > uint64(len(s.Data)) || r.Type != elf.R_X86_64_PC32 || binary.LittleEndian.Uint32(s.Data[r.Off+4:]) != markEntry {
+			if r.Off%markSize != 0 || r.Off >= uint64(len(s.Data)) || uint64(len(s.Data))-r.Off < markSize || r.Type != elf.R_X86_64_PC32 || binary.LittleEndian.Uint32(s.Data[r.Off+4:]) != markEntry {
 				continue
 			}
 			to := &f.Symbols[r.Sym]

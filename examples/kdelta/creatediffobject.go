@@ -79,7 +79,7 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	}
 	r := &report.Patch{}
 	code := a.run(context.Background(), r)
-	for _, l := range functionLines(a) {
+	for _, l := range append(macroLines(a), functionLines(a)...) {
 		fmt.Fprintf(e.out, "%s: %s\n", child, l)
 	}
 	errs := 0
@@ -103,22 +103,29 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	return code
 }
 
-// functionLines gives the lines about functions: callbacks and forced ones in the order of their macros' sections,
-// then the others in that of the patched object's symbols.
+// macroLines gives the lines about callbacks and forced functions, in the order of their macros' sections.
+func macroLines(a *patchArgs) []string {
+	var out []string
+	if a.plan == nil {
+		return out
+	}
+	c := a.plan.Contents()
+	for _, x := range c.Callbacks {
+		out = append(out, "found callback: "+x.Name)
+	}
+	for _, name := range c.Forced {
+		out = append(out, "function '"+name+"' marked with KPATCH_FORCE_UNSAFE!")
+	}
+	return out
+}
+
+// functionLines gives the lines about functions, in the order of the patched object's symbols.
 func functionLines(a *patchArgs) []string {
 	type line struct {
 		order int
 		text  string
 	}
 	var lines []line
-	if a.plan != nil {
-		for _, x := range a.plan.Contents().Callbacks {
-			lines = append(lines, line{-2, "found callback: " + x.Name})
-		}
-		for _, name := range a.plan.Contents().Forced {
-			lines = append(lines, line{-1, "function '" + name + "' marked with KPATCH_FORCE_UNSAFE!"})
-		}
-	}
 	for _, pr := range a.compared {
 		included := map[string]bool{}
 		if a.plan != nil {

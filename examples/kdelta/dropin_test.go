@@ -535,13 +535,12 @@ func vmlinuxPair(t *testing.T, dir string) {
 	}
 }
 
-// What differs from objtool's relocations on the pair of whole kernels, and why.
 // The same relocations as objtool klp diff writes for two whole kernels, and the same functions.
 func TestKlpDiffVmlinux(t *testing.T) {
 	dir := t.TempDir()
 	vmlinuxPair(t, dir)
 	t.Chdir(dir)
-	if r := do("klp-diff", "vmlinux.o", "PATCHED.o", "ours.o"); r.code != 0 || r.out != "vmlinux: changed function: meminfo_proc_show\n" || r.errOut != "" {
+	if r := do("klp-diff", "vmlinux.o", "PATCHED.o", "ours.o"); r.code != 0 || r.out != "vmlinux.o: changed function: meminfo_proc_show\n" || r.errOut != "" {
 		t.Fatalf("%+v", r)
 	}
 	ours, err := klp.ReadIntermediate(parsedFile(t, "ours.o"))
@@ -752,5 +751,74 @@ int g(int x) { return ext(x) + 3; }
 		if peer("create-klp-module") != "" {
 			convert(t, ours)
 		}
+	}
+}
+
+// Callbacks of upstream's macros as objtool klp diff writes them, where that is there, and the same lines.
+func TestKlpDiffCallbacks(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	writeFile(t, "Module.symvers", nil)
+	source := writeFile(t, "a.c", []byte(`
+static const char __attribute__((used, section(".modinfo"))) license[] = "license=GPL";
+static const char __attribute__((used, section(".modinfo"))) name[] = "name=mod_a";
+int ext(int);
+#ifdef PATCHED
+static int pre(void *o) { return ext(7); }
+static void post(void *o) { ext(8); }
+void *__klp_pre_patch_callback_mod_a __attribute__((section(".discard.klp_callback_ptrs"))) = pre;
+void *__klp_post_unpatch_callback_mod_a __attribute__((section(".discard.klp_callback_ptrs"))) = post;
+int f(int x) { return ext(x) + 2; }
+#else
+int f(int x) { return ext(x) + 1; }
+#endif
+`))
+	for side, flag := range map[string]string{"o": "-UPATCHED", "p": "-DPATCHED"} {
+		if err := os.Mkdir(side, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, "gcc", "-O2", "-ffunction-sections", "-fdata-sections", "-mcmodel=kernel", "-fno-pic", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-pg", "-mfentry", flag, "-c", "-o", side+"/mod-a.o", source)
+	}
+	said := func(path string) (out []string) {
+		p, err := klp.ReadIntermediate(parsedFile(t, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range p.Callbacks {
+			out = append(out, c.Object+" "+c.Kind.String()+" "+p.File.SymName(c.Func))
+		}
+		for _, o := range p.Objects {
+			for _, f := range o.Funcs {
+				out = append(out, o.Name+" replaces "+f.Name)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	r := do("klp-diff", "o/mod-a.o", "p/mod-a.o", "ours.o")
+	if r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if got := strings.Join(said("ours.o"), ", "); got != "mod_a post_unpatch post, mod_a pre_patch pre, mod_a replaces f" {
+		t.Errorf("%s", got)
+	}
+	objtool := peer("objtool")
+	if objtool == "" {
+		t.Skipf("no objtool in %s/bin", *peers)
+	}
+	for _, side := range []string{"o", "p"} {
+		if msg, err := exec.Command(objtool, "klp", "checksum", side+"/mod-a.o").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, msg)
+		}
+	}
+	text, err := exec.Command(objtool, "klp", "diff", "o/mod-a.o", "p/mod-a.o", "theirs.o").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if string(text) != r.out {
+		t.Errorf("%q, objtool %q", r.out, text)
+	}
+	if a, b := said("ours.o"), said("theirs.o"); !slices.Equal(a, b) {
+		t.Errorf("%q, objtool %q", a, b)
 	}
 }

@@ -74,7 +74,7 @@ func klpDiff(e *env, objectName string, arg []string, debug bool) int {
 	r := &report.Patch{}
 	code := a.run(context.Background(), r)
 	for _, l := range functionLines(a) {
-		fmt.Fprintf(e.out, "%s: %s\n", objectName, l)
+		fmt.Fprintf(e.out, "%s: %s\n", arg[0], l)
 	}
 	var ds []diag.Diagnostic
 	for _, d := range r.Diagnostics {

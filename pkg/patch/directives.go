@@ -99,6 +99,10 @@ func (p *Plan) pointers(pp *pairPlan, sec object.SecID, n uint64, each func(off 
 			continue
 		}
 		edges := g.DataEdges(elfdiff.Piece{Sec: sec, Off: off, Size: n}, nil)
+		if len(edges) != 1 {
+			p.invalid(pp, sec, off, "not a pointer")
+			continue
+		}
 		t := g.Resolve(&edges[0])
 		at := &g.Atoms[t.Atom]
 		if t.Atom == 0 || t.Disp != 0 || at.Unit == 0 || g.Units[at.Unit].Main != t.Atom || at.Sym == 0 {

@@ -41,7 +41,7 @@ func (w *writer) unwind() {
 	for i := range rs.Len() {
 		r := rs.At(i)
 		s := &f.Symbols[r.Sym]
-		if r.Type != elf.R_X86_64_PC32 || r.Off%ipSize != 0 || s.Sec == 0 || (r.Off/ipSize+1)*orcSize > uint64(len(table)) {
+		if r.Type != elf.R_X86_64_PC32 || r.Off%ipSize != 0 || r.Off >= f.Sections[ip].Size || s.Sec == 0 || (r.Off/ipSize+1)*orcSize > uint64(len(table)) {
 			continue
 		}
 		list = append(list, orcEntry{s.Sec, s.Value + uint64(r.Addend), r.Off / ipSize})

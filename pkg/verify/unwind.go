@@ -45,7 +45,7 @@ func (v *view) unwindTable() (list []state, ok bool) {
 	}
 	for _, r := range v.relocs(ips) {
 		s := &v.f.Symbols[r.sym]
-		if r.klp != nil || s.Sec == 0 || r.off%orcAddress != 0 || !v.f.Sections[s.Sec].Exec() {
+		if r.klp != nil || s.Sec == 0 || r.off%orcAddress != 0 || r.off >= v.f.Sections[ips].Size || !v.f.Sections[s.Sec].Exec() {
 			return nil, false
 		}
 		i := r.off / orcAddress
