@@ -132,6 +132,7 @@ func TestDisableAndUnload(t *testing.T) {
 			{"below another", "two", "livepatch_one", false, nil, `done livepatch_one "" [livepatch_one] []`, []string{"write kernel/livepatch/livepatch_one/enabled 0", "unload livepatch_one"}},
 			{"inactive", "disabled", "livepatch_two", false, nil, `done livepatch_two "" [livepatch_two] []`, []string{"unload livepatch_two"}},
 			{"disable inactive", "disabled", "livepatch_two", true, nil, `done livepatch_two "inactive" [] []`, nil},
+			{"module went", "disabled", "livepatch_two", false, func(k *kernel) { k.refuse["unload"] = syscall.ENOENT }, `done livepatch_two "" [] []`, []string{"unload livepatch_two"}},
 			{"unknown", "one", "other", false, nil, `refused other "" [] [error no-such-patch]`, nil},
 			{"stalled", "two", "livepatch_two", false, func(k *kernel) { k.stuck = true }, `undone livepatch_two "enabled" [] [error transition-stalled]`,
 				[]string{"write kernel/livepatch/livepatch_two/enabled 0", "write kernel/livepatch/livepatch_two/enabled 1"}},

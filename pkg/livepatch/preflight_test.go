@@ -191,3 +191,17 @@ func FuzzView(f *testing.F) {
 		}
 	})
 }
+
+// Of several functions of one name, the position says which.
+func TestPosition(t *testing.T) {
+	for v, release := range kernels {
+		s := newKernel(t, v+"-idle").system()
+		m := mod(t, "p", release, true, map[string][]string{"vmlinux": {"type_show"}})
+		for pos, want := range map[uint64]string{1: "error not-traceable", 17: "error not-traceable", 99: "error function-absent"} {
+			m.Objects[0].Funcs[0].Pos = pos
+			ck, err := s.Preflight(m)
+			require.NoError(t, err)
+			require.Equal(t, []string{want}, codes(ck.Diagnostics), "%s %d", v, pos)
+		}
+	}
+}

@@ -155,3 +155,22 @@ func TestGet(t *testing.T) {
 	require.True(t, s.Loaded("fat"))
 	require.False(t, s.Loaded("vfat"))
 }
+
+// A patch of a module that is not loaded is not in effect there.
+func TestTargetGone(t *testing.T) {
+	k := newKernel(t, "6.1-two")
+	k.set(patchPath("livepatch_two", "fat/patched"), "0")
+	p, err := k.system().Get("livepatch_two")
+	require.NoError(t, err)
+	require.Equal(t, "livepatch_two enabled 2 refs 1 OEK; fat false fat_statfs,1 false; vmlinux true __x64_sys_pause,1 true cmdline_proc_show,1 true", p.line())
+}
+
+// Tasks that no transition concerns are not waited for.
+func TestRemaining(t *testing.T) {
+	k := newKernel(t, "6.1-stalled")
+	_, before := k.system().remaining(Enabling)
+	k.set("proc/2/task/2/patch_state", "-1")
+	rest, all := k.system().remaining(Enabling)
+	require.Equal(t, 1, rest)
+	require.Equal(t, before, all)
+}
