@@ -124,6 +124,26 @@ func TestRealKernels(t *testing.T) {
 	}
 }
 
+// Functions that were patched on this kernel, and such as livepatch refused there ("failed to find location").
+func TestRealFtrace(t *testing.T) {
+	path := filepath.Join(kernels(t), "boot/vmlinuz-6.1.0-50-amd64")
+	if _, err := os.Stat(path); err != nil {
+		t.Skip(err)
+	}
+	k := load(t, path)
+	for name, want := range map[string]bool{
+		"do_fcntl": true, "prctl_set_auxv": true, "pipe_fasync": true, "migrate_to_node": true, "__x64_sys_swapon": true, "do_thaw_all_callback": true,
+		"__do_sys_swapon": false, "rhashtable_walk_start_check": false, "__fentry__": false, "memcpy": false, "init_task": false,
+	} {
+		a, ok := k.Addr(name)
+		if !ok {
+			t.Errorf("%s is not there, or not once", name)
+		} else if k.Ftrace(a) != want {
+			t.Errorf("%s: traceable is not %v", name, want)
+		}
+	}
+}
+
 // same compares two sets of facts in all that Encode keeps.
 func same(t *testing.T, a, b *Kernel) {
 	t.Helper()
