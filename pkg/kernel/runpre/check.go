@@ -88,6 +88,7 @@ func run(f *object.File, w world, table *symbols.Table, kernel string) *Result {
 	c.functions()
 	c.propagate()
 	c.byName()
+	c.tables()
 	c.settle()
 	c.locate()
 	c.report()
@@ -333,16 +334,20 @@ func (c *checker) compare(sec object.SecID, from, n, addr uint64) ([]vote, *diff
 	data := c.data(sec)[from : from+n]
 	rel := c.f.RelocsOf(sec)
 	lo, hi := rel.Range(from, from+n)
+	exec := c.f.Sections[sec].Exec()
 	var votes []vote
 	pos, refs := uint64(0), 0
+	lines := c.f.Sections[sec].Name == dyndbg
 	bytesTo := func(end uint64) *diff {
 		if bytes.Equal(data[pos:end], img[pos:end]) {
 			return nil
 		}
-		for data[pos] == img[pos] {
-			pos++
+		for ; pos < end; pos++ {
+			if d := data[pos] ^ img[pos]; d != 0 && !(lines && isLine(from+pos, d)) {
+				return &diff{off: pos, at: pos}
+			}
 		}
-		return &diff{off: pos, at: pos}
+		return nil
 	}
 	for ; lo < hi; lo++ {
 		r := rel.At(lo)
@@ -359,7 +364,7 @@ func (c *checker) compare(sec object.SecID, from, n, addr uint64) ([]vote, *diff
 		}
 		pos = off + uint64(info.Size)
 		refs++
-		v, d := c.field(&r, info, addr+off, img[off:pos])
+		v, d := c.field(&r, info, addr+off, img[off:pos], exec)
 		if d != nil {
 			d.off, d.at, d.ref = off, off, true
 			return nil, d
@@ -378,6 +383,24 @@ func (c *checker) compare(sec object.SecID, from, n, addr uint64) ([]vote, *diff
 	return votes, nil
 }
 
+// Line numbers are not compared: they do not change what code does. struct _ddebug has one in 18 bits (include/linux/dynamic_debug.h).
+const (
+	dyndbg     = "__dyndbg"
+	dyndbgSize = 56
+	dyndbgLine = 32
+)
+
+// isLine reports whether bits that differ in a byte of __dyndbg belong to a line number.
+func isLine(off uint64, bits byte) bool {
+	switch off % dyndbgSize {
+	case dyndbgLine, dyndbgLine + 1:
+		return true
+	case dyndbgLine + 2:
+		return bits&^3 == 0
+	}
+	return false
+}
+
 // followed gives what is known of a relocation type; false for those that do not say where they lead.
 func followed(t elf.R_X86_64) (reloc.Info, bool) {
 	i, ok := reloc.Lookup(t)
@@ -389,29 +412,33 @@ func followed(t elf.R_X86_64) (reloc.Info, bool) {
 }
 
 // field compares a reference whose field the kernel has at an address.
-func (c *checker) field(r *object.Reloc, info reloc.Info, at uint64, field []byte) (vote, *diff) {
+func (c *checker) field(r *object.Reloc, info reloc.Info, at uint64, field []byte, code bool) (vote, *diff) {
 	to, ext, addend, ok := c.w.target(at, r.Type, field)
 	switch {
 	case !ok:
-		return vote{}, &diff{object: c.refText(r), kernel: "no such reference"}
+		return vote{}, &diff{object: c.refText(r, code), kernel: "no such reference"}
 	case ext == "":
-		return c.reference(r, info, to)
+		return c.reference(r, info, to, code)
 	}
 	// What is defined elsewhere.
 	if sym := &c.f.Symbols[r.Sym]; sym.Sec != 0 || sym.Name != ext || r.Addend != addend {
-		if info.PCRel {
+		if info.PCRel && code {
 			addend += int64(info.Size)
 		}
-		return vote{}, &diff{object: c.refText(r), kernel: signed(ext, addend)}
+		return vote{}, &diff{object: c.refText(r, code), kernel: signed(ext, addend)}
 	}
 	return vote{}, nil
 }
 
 // reference compares where one leads, addend included.
-func (c *checker) reference(r *object.Reloc, info reloc.Info, to uint64) (vote, *diff) {
+func (c *checker) reference(r *object.Reloc, info reloc.Info, to uint64, code bool) (vote, *diff) {
 	sym := &c.f.Symbols[r.Sym]
+	bias := uint64(0) // what the processor adds: the field is at the end of nearly all instructions
+	if code && info.PCRel {
+		bias = uint64(info.Size)
+	}
 	differ := func(kernel string) (vote, *diff) {
-		return vote{}, &diff{object: c.refText(r), kernel: kernel}
+		return vote{}, &diff{object: c.refText(r, code), kernel: kernel}
 	}
 	s := to - uint64(r.Addend)
 	switch {
@@ -424,17 +451,13 @@ func (c *checker) reference(r *object.Reloc, info reloc.Info, to uint64) (vote, 
 		if c.w.named(sym.Name, s) || sym.Bind() == elf.STB_WEAK && uint32(s) == 0 {
 			return vote{}, nil
 		}
-		return differ(c.refDescribe(to, r, info))
+		return differ(c.w.describe(to + bias))
 	}
 	sec := &c.f.Sections[sym.Sec]
 	if sec.Flags&elf.SHF_MERGE != 0 {
-		bias := uint64(0)
-		if sym.Type() == elf.STT_SECTION && info.PCRel {
-			bias = uint64(info.Size) // the field is at the end of nearly all instructions
-		}
-		off := sym.Value + bias
+		off := sym.Value
 		if sym.Type() == elf.STT_SECTION {
-			off += uint64(r.Addend)
+			off += uint64(r.Addend) + bias
 			s = to + bias
 		}
 		if have, want, ok := c.constant(sec, off, s); !ok {
@@ -444,24 +467,21 @@ func (c *checker) reference(r *object.Reloc, info reloc.Info, to uint64) (vote, 
 	}
 	if sym.Bind() == elf.STB_WEAK {
 		if !c.w.named(sym.Name, s) {
-			return differ(c.refDescribe(to, r, info))
+			return differ(c.w.describe(to + bias))
 		}
 		return vote{}, nil
 	}
 	base := s - sym.Value
 	near := sym.Value
 	if sym.Type() == elf.STT_SECTION {
-		near += uint64(r.Addend)
-		if info.PCRel {
-			near += uint64(info.Size)
-		}
+		near += uint64(r.Addend) + bias
 	}
 	if discarded(sec) {
 		return vote{}, nil
 	}
 	witness, ok := c.there(sym.Sec, base, near)
 	if !ok {
-		return differ(c.refDescribe(to, r, info))
+		return differ(c.w.describe(to + bias))
 	}
 	return vote{sec: sym.Sec, base: base, witness: witness}, nil
 }
@@ -554,9 +574,9 @@ func signed(name string, v int64) string {
 }
 
 // refText says where the object's reference leads.
-func (c *checker) refText(r *object.Reloc) string {
+func (c *checker) refText(r *object.Reloc, code bool) string {
 	a := r.Addend
-	if i, _ := reloc.Lookup(r.Type); i.PCRel {
+	if i, _ := reloc.Lookup(r.Type); i.PCRel && code {
 		a += int64(i.Size)
 	}
 	sym := &c.f.Symbols[r.Sym]
@@ -570,12 +590,6 @@ func (c *checker) refText(r *object.Reloc) string {
 	return signed(c.f.SymName(r.Sym), a)
 }
 
-func (c *checker) refDescribe(to uint64, r *object.Reloc, info reloc.Info) string {
-	if info.PCRel {
-		to += uint64(info.Size)
-	}
-	return c.w.describe(to)
-}
 
 // words puts a difference into words.
 func (c *checker) words(sec object.SecID, from, n, addr uint64, d *diff, code bool) *Difference {
@@ -618,7 +632,7 @@ func (c *checker) words(sec object.SecID, from, n, addr uint64, d *diff, code bo
 				a = x86.Text(data[at:], in, uint64(at), nil) + " {" + d.object + "}"
 			case lo < hi:
 				r := rel.At(lo)
-				a = x86.Text(data[at:], in, uint64(at), nil) + " {" + c.refText(&r) + "}"
+				a = x86.Text(data[at:], in, uint64(at), nil) + " {" + c.refText(&r, true) + "}"
 			}
 			out.Off, out.Object, out.Kernel = uint64(at), a, b
 			return out
@@ -695,8 +709,12 @@ func (c *checker) propagate() {
 // isData reports whether the kernel has the contents of a section as the object has
 // them: the build sorts some tables after the link, and fills others.
 func isData(s *object.Section) bool {
-	if s.Type != elf.SHT_PROGBITS || s.Exec() || s.Flags&elf.SHF_MERGE != 0 || s.Size == 0 {
+	if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_MERGE != 0 || s.Size == 0 {
 		return false
+	}
+	if s.Exec() {
+		// Code without names, which the kernel puts into functions at boot, or jumps to from there.
+		return s.Name == ".altinstr_replacement" || s.Name == ".altinstr_aux"
 	}
 	for _, p := range [...]string{"__ex_table", "__mcount_loc", ".BTF", ".orc_", "__ksymtab", "___ksymtab", "__kcrctab", "___kcrctab"} {
 		if strings.HasPrefix(s.Name, p) {

@@ -95,7 +95,7 @@ func (c *checker) compareRelaxed(sec object.SecID, from, n, addr uint64) ([]vote
 				inner = append(inner, pair{i, end + uint64(v), endK + uint64(vK)})
 			case size == longField && sizeK == 1:
 				// What a field of four bytes would say.
-				vt, d := c.reference(&r, info, addr+endK+uint64(vK)-longField)
+				vt, d := c.reference(&r, info, addr+endK+uint64(vK)-longField, true)
 				if d != nil {
 					d.off, d.at, d.ref = i, j, true
 					return nil, d
@@ -122,7 +122,7 @@ func (c *checker) compareRelaxed(sec object.SecID, from, n, addr uint64) ([]vote
 				if !bytes.Equal(a[:lo], b[:lo]) || !bytes.Equal(a[up:], b[up:]) {
 					return nil, &diff{off: i, at: j}
 				}
-				vt, d := c.field(&r, info, addr+j+lo, b[lo:up])
+				vt, d := c.field(&r, info, addr+j+lo, b[lo:up], true)
 				if d != nil {
 					d.off, d.at, d.ref = i, j, true
 					return nil, d

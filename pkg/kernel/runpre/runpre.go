@@ -19,8 +19,8 @@
 // makes NOPs of jumps that static branches disable. In objects that it has not seen
 // (kernels with IBT or LTO run it on the linked vmlinux.o) this is taken into account.
 //
-// Not compared are tables beside the code (alternatives, exceptions, WARN), and the sizes of the kernel's
-// functions, which kallsyms does not have.
+// Tables beside the code count as parts of it: alternatives, exceptions, static branches, WARN. Not compared are line
+// numbers, and the sizes of the kernel's functions, which kallsyms does not have.
 //
 // Pure: bytes in, values out. The result depends on the arguments alone.
 package runpre

@@ -593,3 +593,73 @@ func TestPlaceByContents(t *testing.T) {
 		}
 	}
 }
+
+// What tables say of a function counts as its code.
+func TestTables(t *testing.T) {
+	secs := func() []sect {
+		return append(sample(),
+			sect{name: ".altinstructions", addr: base + 0x700000, data: []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x05\x00\x03\x02"), rels: []rel{{0, elf.R_X86_64_PC32, ".text.twin", 0}, {4, elf.R_X86_64_PC32, ".altinstr_replacement", 0}}},
+			sect{name: ".altinstr_replacement", addr: base + 0x710000, data: []byte("\x90\x90")},
+			sect{name: "__ex_table", addr: base + 0x720000, data: make([]byte, 12), rels: []rel{{0, elf.R_X86_64_PC32, ".text.f", 5}, {4, elf.R_X86_64_PC32, ".text.f", 0x25}}},
+			sect{name: "__jump_table", addr: base + 0x730000, data: make([]byte, 16), rels: []rel{{0, elf.R_X86_64_PC32, ".text.f", 0x10}, {4, elf.R_X86_64_PC32, ".text.f", 0x25}, {8, elf.R_X86_64_PC64, "g", 0}}},
+			sect{name: "__bug_table", addr: base + 0x740000, data: []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x01\x00"), rels: []rel{{0, elf.R_X86_64_PC32, ".text.f", 0x1e}, {4, elf.R_X86_64_PC32, ".rodata.str1.1", 0}}})
+	}
+	at := func(secs []sect, name string) *sect {
+		return &secs[slices.IndexFunc(secs, func(s sect) bool { return s.name == name })]
+	}
+	for name, c := range map[string]struct {
+		change         func(s []sect)
+		fn             string // empty: nothing differs
+		off            uint64
+		object, kernel string
+	}{
+		"same":        {func(s []sect) {}, "", 0, "", ""},
+		"line":        {func(s []sect) { at(s, "__bug_table").data[8] = 0x12 }, "", 0, "", ""},
+		"flags":       {func(s []sect) { at(s, "__bug_table").data[10] = 3 }, "f", 0x1e, "__bug_table with 11 00 01 00", "11 00 03 00"},
+		"file":        {func(s []sect) { at(s, "__bug_table").rels[1].addend = 3 }, "f", 0x1e, `__bug_table with "ab"`, `"te`},
+		"feature":     {func(s []sect) { at(s, ".altinstructions").data[8] = 6 }, "twin", 0, ".altinstructions with 05 00 03 02", "06 00 03 02"},
+		"key":         {func(s []sect) { at(s, "__jump_table").rels[2].to = "__fentry__" }, "f", 0x10, "__jump_table with g", "__fentry__"},
+		"fixup":       {func(s []sect) { at(s, "__ex_table").rels[1].addend = 0x1e }, "f", 5, "__ex_table with f+0x25", "f+0x1e"},
+		"no entry":    {func(s []sect) { at(s, "__ex_table").rels[0].addend = 4 }, "f", 5, "an entry in __ex_table", "none"},
+		"replacement": {func(s []sect) { at(s, ".altinstr_replacement").data[1] = 0xcc }, ".altinstr_replacement", 1, "90", "cc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := secs()
+			c.change(s)
+			f, r := check(t, secs(), kernelWith(t, s))
+			if c.fn == "" {
+				if r.Refuse() != nil {
+					t.Error(r.Diagnostics)
+				}
+				return
+			}
+			var it *Item
+			if c.fn[0] == '.' {
+				for i := range r.Data {
+					if f.Sections[r.Data[i].Sec].Name == c.fn {
+						it = &r.Data[i]
+					}
+				}
+			} else {
+				it = item(t, f, r, c.fn)
+			}
+			if it == nil || it.Status != Mismatch || it.Diff.Off != c.off || !strings.Contains(it.Diff.Object, c.object) || !strings.Contains(it.Diff.Kernel, c.kernel) {
+				t.Fatalf("%+v", r.Diagnostics)
+			}
+		})
+	}
+}
+
+func TestLineOfDebugMessage(t *testing.T) {
+	secs := func(line byte, more byte) []sect {
+		d := make([]byte, 56)
+		d[32], d[34] = line, more
+		return append(sample(), sect{name: "__dyndbg", addr: base + 0x700000, data: d, syms: []sym{{"dd", 0, 56, lobj}}})
+	}
+	if _, r := check(t, secs(1, 0), kernelWith(t, secs(9, 3))); r.Refuse() != nil {
+		t.Error(r.Diagnostics)
+	}
+	if _, r := check(t, secs(1, 0), kernelWith(t, secs(1, 4))); r.Refuse() == nil {
+		t.Error("what is not the line differs")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -25,6 +26,7 @@ type world interface {
 	// references gives how many references are within n bytes, -1 when the world is linked and has none.
 	references(addr uint64, n int) int
 	describe(addr uint64) string
+	table(section string) (addr, size uint64)            // of a table that the link makes of those of all objects
 	evidence(l *symbols.Located, id object.SymID, i int) // that symbol id of the object is symbol i
 }
 
@@ -79,6 +81,19 @@ func (v *vmlinux) target(addr uint64, t elf.R_X86_64, field []byte) (uint64, str
 		to |= 0xffffffff << 32
 	}
 	return to, "", 0, true
+}
+
+func (v *vmlinux) table(section string) (uint64, uint64) {
+	if s := v.k.Section(section); s != nil {
+		return s.Addr, s.Size
+	}
+	name := strings.TrimPrefix(section, ".")
+	from, ok := v.k.Addr("__start_" + name)
+	to, ok2 := v.k.Addr("__stop_" + name)
+	if !ok || !ok2 || to < from {
+		return 0, 0
+	}
+	return from, to - from
 }
 
 func (v *vmlinux) describe(addr uint64) string {
@@ -252,6 +267,15 @@ func sameField(a, b elf.R_X86_64) bool {
 		b = elf.R_X86_64_PC32
 	}
 	return a == b
+}
+
+func (w *module) table(section string) (uint64, uint64) {
+	for i := range w.m.File.Sections {
+		if s := &w.m.File.Sections[i]; s.Name == section && s.Type == elf.SHT_PROGBITS {
+			return sectionAddr(object.SecID(i)), s.Size
+		}
+	}
+	return 0, 0
 }
 
 func (w *module) describe(addr uint64) string {
