@@ -590,7 +590,6 @@ func (c *checker) refText(r *object.Reloc, code bool) string {
 	return signed(c.f.SymName(r.Sym), a)
 }
 
-
 // words puts a difference into words.
 func (c *checker) words(sec object.SecID, from, n, addr uint64, d *diff, code bool) *Difference {
 	out := &Difference{Off: d.off, Object: d.object, Kernel: d.kernel}
