@@ -36,6 +36,7 @@ const (
 	RelocNonzero       Code = "reloc-nonzero"
 	RelocUnsupported   Code = "reloc-unsupported"
 	RelocOutside       Code = "reloc-outside"
+	RelocOverflow      Code = "reloc-overflow"
 	ColdParent         Code = "cold-parent"
 	OverlappingSymbols Code = "overlapping-symbols"
 	TableShape         Code = "table-shape"
@@ -186,6 +187,8 @@ var catalogue = []row{
 		"Rebuild with the kernel's own flags (-mcmodel=kernel -fno-pic); GOT and TLS relocations cannot be in a livepatch."},
 	{RelocOutside, SevError, "A relocation's field reaches beyond the end of its section.",
 		"Rebuild the object; the file contradicts itself."},
+	{RelocOverflow, SevError, "The value of a relocation cannot fit its field: the kernel and its modules lie in the top 2 GiB of the address space. The kernel would refuse the module.",
+		"Rebuild with the kernel's own flags (-mcmodel=kernel); in assembler load addresses with movq $symbol or lea."},
 	{ColdParent, SevWarning, "A split-off part (.cold) whose parent function was not found by name and reference; it is treated as a function of its own.",
 		"If the parent is in this object, report it with both names; otherwise rebuild with -fno-reorder-blocks-and-partition."},
 	{OverlappingSymbols, SevWarning, "Two sized symbols overlap in part; their bytes are treated as one piece.",

@@ -116,4 +116,5 @@ var examples = map[Code]string{
 	StoreConflict:        `/var/lib/kdelta/6.1.0-50-amd64/fix.ko: error: another module is installed under the name fix [store-conflict]`,
 	StoreFailed:          `/a b: error: cannot stand in a systemd unit: not an absolute path without blanks and quotes [store-failed]`,
 	RunPreMismatch:       `fork.ORIG.o: .text.copy_process+0x10 (copy_process): error: not what vmlinuz runs: at copy_process+0x10 the object has mov %edi,%eax, the kernel mov %esi,%eax [run-pre-mismatch]`,
+	RelocOverflow:        `fork.PATCHED.o: .text.f+0x6 (f): error: R_X86_64_32 against table+0 [reloc-overflow]`,
 }

@@ -60,6 +60,7 @@ func refusals(t testing.TB) []refusal {
 		{code: diag.StaticCall, object: "mod", orig: []def{f("6690" + one), v, site}, patched: []def{f("6690" + two), v, site}, place: ".static_call_sites", chain: "f"},
 		{code: diag.LateTable, object: "mod", orig: []def{f("0f0b" + one), v, bug}, patched: []def{f("0f0b" + two), v, bug}, place: "__bug_table", chain: "f"},
 		{code: diag.RelocUnsupported, orig: []def{f1}, patched: []def{f("488b05 00000000 c3", rel{3, elf.R_X86_64_REX_GOTPCRELX, "g", -4})}, place: ".text.f", symbol: "f", chain: "f"},
+		{code: diag.RelocOverflow, orig: []def{f1, v}, patched: []def{f("bf 00000000 c3", rel{1, elf.R_X86_64_32, "v", 0}), v}, place: ".text.f", symbol: "f", chain: "f"},
 		{code: diag.AmbiguousTarget, orig: []def{f1, datum("u", ".data", word+word)}, patched: []def{f(lea, rel{3, pc32, "..data", 16 - 4}), datum("u", ".data", word+word), static(datum("w", ".data", word))}, place: ".text.f", symbol: "f", chain: "f"},
 		{code: diag.NotImplemented, orig: []def{f1}, patched: []def{f(call, rel{1, plt32, "g", -4})}, opts: Options{Symbols: known(t, nil, "g=lib", "__fentry__=vmlinux")}, place: ".text.f", symbol: "f", chain: "f"},
 		{code: diag.CallbackInvalid, orig: []def{f1}, patched: []def{f2, kpatchCB("pre_patch", "elsewhere")}, place: ".kpatch.callbacks.pre_patch"},
@@ -170,5 +171,23 @@ func TestHeaderMismatch(t *testing.T) {
 	_, err = elfdiff.Diff(context.Background(), a, g, nil)
 	if err == nil || !slices.Equal(codesOf(t, err), []string{"header-mismatch"}) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What can never fit is refused; a reference far past the end of its target is legal.
+func TestFits(t *testing.T) {
+	for _, c := range []struct {
+		typ    elf.R_X86_64
+		addend int64
+		mapped bool
+		want   bool
+	}{
+		{abs32, 0, true, true}, {abs32, 1 << 20, true, true}, {abs32, -8, true, true}, {abs32, 0x80000000, true, true}, {abs32, 1 << 32, true, false}, {abs32, -1<<31 - 1, true, false},
+		{pc32, -4, true, true}, {pc32, 1 << 20, true, true}, {plt32, 1 << 33, true, false}, {abs64, 1 << 40, true, true}, {elf.R_X86_64_PC64, -1 << 40, true, true},
+		{elf.R_X86_64_32, 0, true, false}, {elf.R_X86_64_32, 0, false, true}, {elf.R_X86_64_32, 0x80000000, true, true},
+	} {
+		if got := fits(c.typ, c.addend, c.mapped); got != c.want {
+			t.Errorf("%v%+d: %v", c.typ, c.addend, got)
+		}
 	}
 }

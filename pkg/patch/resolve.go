@@ -11,6 +11,7 @@ import (
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/reloc"
 	"github.com/kdelta/kdelta/symbols"
 )
 
@@ -261,6 +262,10 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 		return
 	}
 	t := g.Resolve(e)
+	if !fits(r.typ, r.addend, t.Atom != 0 && !strings.HasPrefix(f.Sections[g.Atoms[t.Atom].Sec].Name, perCPU)) {
+		w.fail(diag.RelocOverflow, a, e.Off, "%v against %s%+d", r.typ, g.EdgeText(e), r.addend)
+		return
+	}
 	if t.Atom == 0 {
 		w.undefined(a, e, r)
 		return
@@ -300,6 +305,23 @@ func (w *writer) target(a elfdiff.AtomID, e *elfdiff.Edge, r outReloc, positiona
 	o := w.pp.Orig
 	r.addend = raw - int64(at.Off) + int64(o.Atoms[x].Off) - int64(o.File.Symbols[sym].Value)
 	w.kernel(a, e, r, w.pp, sym)
+}
+
+// perCPU is where per-CPU variables are: up to 6.14 their addresses are small numbers.
+const perCPU = ".data..percpu"
+
+// fits reports whether the value of a relocation can fit its field at all: the kernel
+// and its modules lie in the top 2 GiB (mapped), where address says that the symbol does. How far
+// a reference leads past the end of what it is to does not matter.
+func fits(t elf.R_X86_64, addend int64, mapped bool) bool {
+	switch t {
+	case elf.R_X86_64_32S, elf.R_X86_64_PC32, elf.R_X86_64_PLT32:
+		return addend >= math.MinInt32 && addend <= math.MaxUint32
+	case elf.R_X86_64_32:
+		_, phys := reloc.PhysOffset(addend)
+		return !mapped || phys
+	}
+	return true
 }
 
 // label reports whether a reference into a section of mergeable data has to keep
