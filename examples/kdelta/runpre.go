@@ -107,7 +107,7 @@ func runRunPre(e *env, c *command, args []string) int {
 		}
 		return verifyTrouble
 	}
-	doc, err := runPre(*kernelPath, *cache, in)
+	doc, err := runPre(*kernelPath, *cache, in, *asJSON || *verbose)
 	code := verifyProved
 	switch {
 	case err != nil:
@@ -132,8 +132,16 @@ func runRunPre(e *env, c *command, args []string) int {
 	return code
 }
 
-// runPre reads and compares everything; on an error the document has what was compared before.
-func runPre(kernelPath, cache string, in []pairArgs) (*runPreDoc, error) {
+// compared is the result of one object.
+type compared struct {
+	f       *object.File
+	of      string
+	r       *runpre.Result
+	several func(name string) bool // whether the kernel has several symbols of a name
+}
+
+// runPre reads and compares everything, and looks positions up if they are wanted; on an error the document has what was compared before.
+func runPre(kernelPath, cache string, in []pairArgs, positions bool) (*runPreDoc, error) {
 	doc := &runPreDoc{Schema: runPreSchema, Kernel: kernelPath, Objects: []runPreObject{}}
 	k, err := readKernel(kernelPath, cache)
 	if err != nil {
@@ -145,6 +153,8 @@ func runPre(kernelPath, cache string, in []pairArgs) (*runPreDoc, error) {
 		ready *runpre.Module
 	}
 	modules := map[string]module{}
+	var all []compared
+	defer func() { doc.finish(all, positions) }()
 	for _, x := range in {
 		f, err := readObject(x.orig)
 		if err != nil {
@@ -155,7 +165,7 @@ func runPre(kernelPath, cache string, in []pairArgs) (*runPreDoc, error) {
 			if err != nil {
 				return doc, err
 			}
-			doc.add(f, klp.Vmlinux, r, func(name string) bool { i := k.First(name); return i >= 0 && k.Next(i) >= 0 })
+			all = append(all, compared{f, klp.Vmlinux, r, func(name string) bool { i := k.First(name); return i >= 0 && k.Next(i) >= 0 }})
 			continue
 		}
 		m, ok := modules[x.object]
@@ -173,46 +183,74 @@ func runPre(kernelPath, cache string, in []pairArgs) (*runPreDoc, error) {
 			m.ready = runpre.NewModule(m.m)
 			modules[x.object] = m
 		}
-		doc.add(f, m.m.Name, m.ready.Check(f), func(name string) bool { return len(m.m.Find(name)) > 1 })
+		all = append(all, compared{f, m.m.Name, m.ready.Check(f), func(name string) bool { return len(m.m.Find(name)) > 1 }})
 	}
 	return doc, nil
 }
 
-// add puts the result of one object into the document.
-func (d *runPreDoc) add(f *object.File, of string, r *runpre.Result, several func(name string) bool) {
-	d.Diagnostics = append(d.Diagnostics, r.Diagnostics...)
-	o := runPreObject{
-		File: f.Name, Object: of, Same: r.Refuse() == nil, Functions: map[string]int{}, Data: len(r.Data),
-		Located: len(r.Located.Addr) + len(r.Located.Entry), Names: []runPreName{}, Others: []runPreProblem{},
-	}
-	for s := runpre.Exact; s <= runpre.Incomparable; s++ {
-		o.Functions[s.String()] = r.Count(s)
-	}
-	for i := range r.Funcs {
-		if it := &r.Funcs[i]; it.Status != runpre.Exact && it.Status != runpre.Mismatch {
-			o.Others = append(o.Others, runPreProblem{f.Symbols[it.Sym].Name, it.Status.String(), it.Why})
-		}
-	}
-	oracle, ds := symbols.NewOracle(of, r.Located.Table, r.Located)
-	d.Diagnostics = append(d.Diagnostics, ds...)
-	for i := range f.Symbols {
-		s, id := &f.Symbols[i], object.SymID(i)
-		_, unlocated := r.Unlocated[id]
-		_, there := r.Located.Addr[id]
-		_, entry := r.Located.Entry[id]
-		if s.Bind() != elf.STB_LOCAL || !unlocated && !there && !entry || !several(s.Name) {
+// finish puts the results into the document.
+func (d *runPreDoc) finish(all []compared, positions bool) {
+	oracles := map[string]*symbols.Oracle{}
+	for i := range all {
+		x := &all[i]
+		d.Objects = append(d.Objects, describe(x))
+		d.Diagnostics = append(d.Diagnostics, x.r.Diagnostics...)
+		if !positions {
 			continue
 		}
-		n := runPreName{Symbol: s.Name, Section: f.Sections[s.Sec].Name}
-		if a := oracle.Position(f, id); a.Known {
+		if oracles[x.of] == nil {
+			sources := []symbols.Source{x.r.Located.Table}
+			for j := range all {
+				if all[j].of == x.of {
+					sources = append(sources, all[j].r.Located)
+				}
+			}
+			o, ds := symbols.NewOracle(x.of, sources...)
+			oracles[x.of] = o
+			d.Diagnostics = append(d.Diagnostics, ds...)
+		}
+		d.Objects[i].Names = names(x, oracles[x.of])
+	}
+}
+
+// describe gives what the document says of one object, without positions.
+func describe(x *compared) runPreObject {
+	o := runPreObject{
+		File: x.f.Name, Object: x.of, Same: x.r.Refuse() == nil, Functions: map[string]int{}, Data: len(x.r.Data),
+		Located: len(x.r.Located.Addr) + len(x.r.Located.Entry), Names: []runPreName{}, Others: []runPreProblem{},
+	}
+	for s := runpre.Exact; s <= runpre.Incomparable; s++ {
+		o.Functions[s.String()] = x.r.Count(s)
+	}
+	for i := range x.r.Funcs {
+		if it := &x.r.Funcs[i]; it.Status != runpre.Exact && it.Status != runpre.Mismatch {
+			o.Others = append(o.Others, runPreProblem{x.f.Symbols[it.Sym].Name, it.Status.String(), it.Why})
+		}
+	}
+	return o
+}
+
+// names gives the positions of local names that the kernel has several times.
+func names(x *compared, oracle *symbols.Oracle) []runPreName {
+	out := []runPreName{}
+	for i := range x.f.Symbols {
+		s, id := &x.f.Symbols[i], object.SymID(i)
+		_, unlocated := x.r.Unlocated[id]
+		_, there := x.r.Located.Addr[id]
+		_, entry := x.r.Located.Entry[id]
+		if s.Bind() != elf.STB_LOCAL || !unlocated && !there && !entry || !x.several(s.Name) {
+			continue
+		}
+		n := runPreName{Symbol: s.Name, Section: x.f.Sections[s.Sec].Name}
+		if a := oracle.Position(x.f, id); a.Known {
 			n.Position, n.Evidence = max(a.Pos, 1), a.Evidence
-		} else if n.Evidence = r.Unlocated[id]; n.Evidence == "" {
+		} else if n.Evidence = x.r.Unlocated[id]; n.Evidence == "" {
 			n.Evidence = a.Evidence
 		}
-		o.Names = append(o.Names, n)
+		out = append(out, n)
 	}
-	slices.SortStableFunc(o.Names, func(a, b runPreName) int { return cmp.Compare(a.Symbol, b.Symbol) })
-	d.Objects = append(d.Objects, o)
+	slices.SortStableFunc(out, func(a, b runPreName) int { return cmp.Compare(a.Symbol, b.Symbol) })
+	return out
 }
 
 func (d *runPreDoc) text(e *env, verbose bool) {
