@@ -349,7 +349,7 @@ func (c *closer) callers(a AtomID) string {
 	var names []string
 	more := 0
 	for work := []AtomID{a}; len(work) > 0; work = work[1:] {
-		for _, u := range c.b.users(work[0]) {
+		for _, u := range c.b.users(work[0], nil) {
 			r := c.b.speaker(u.atom)
 			if seen[r] || c.b.Atoms[r].Kind != AtomFunc {
 				continue
@@ -417,7 +417,7 @@ func (c *closer) data() {
 			c.diags = append(c.diags, diag.New(diag.DataChanged, p, "%s changed (%d to %d bytes)%s", dt.Name, dt.OrigSize, dt.PatchedSize, readBy(dt.Readers)))
 			continue
 		}
-		for _, u := range c.b.users(dt.Patched) {
+		for _, u := range c.b.users(dt.Patched, nil) {
 			if r := c.b.speaker(u.atom); !c.s.in[r] {
 				at := &c.b.Atoms[dt.Patched]
 				c.fail(diag.DataChanged, at.Sec, at.Off, dt.Patched, "%s changed, and %s, which does not, reads it", c.b.Name(dt.Patched), c.b.Name(r))

@@ -2,7 +2,6 @@ package elfdiff
 
 import (
 	"bytes"
-	"context"
 	"debug/elf"
 	"strings"
 
@@ -100,7 +99,7 @@ func (k *comparer) fail(n nodeID, cause Cause) {
 }
 
 // run compares all pairs of the correlation, and what they lead to.
-func (k *comparer) run(ctx context.Context) error {
+func (k *comparer) run() {
 	open := 0
 	for x, y := range k.c.ab {
 		if y != 0 && !k.c.proved[x] {
@@ -113,10 +112,8 @@ func (k *comparer) run(ctx context.Context) error {
 			k.node(AtomID(x), y)
 		}
 	}
-	for i := 0; len(k.queue) > 0; i++ {
-		if i&255 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
+	for len(k.queue) > 0 {
+		k.c.poll.step()
 		n := k.queue[len(k.queue)-1]
 		k.queue = k.queue[:len(k.queue)-1]
 		k.local(n)
@@ -164,7 +161,6 @@ func (k *comparer) run(ctx context.Context) error {
 			work = append(work, k.deps[d].user)
 		}
 	}
-	return nil
 }
 
 const maxCauses = 64 // per node; the first ones explain
@@ -351,6 +347,7 @@ func (k *comparer) edges(n nodeID, ax, ay *Atom, ea, eb []Edge) {
 			k.fail(n, c)
 			return
 		}
+		k.c.poll.step()
 		k.target(n, ea[i].Off-ax.Off, &ea[i], &eb[i])
 	}
 	if len(eb) > len(ea) {
@@ -729,7 +726,7 @@ func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []
 	if len(imms) == 0 {
 		return
 	}
-	proofX, proofY := k.a.newProver(k.nodes[n].x, ea), k.b.newProver(k.nodes[n].y, eb)
+	proofX, proofY := k.a.newProver(k.nodes[n].x, ea, k.c.poll), k.b.newProver(k.nodes[n].y, eb, k.c.poll)
 	for _, d := range imms {
 		if line, ok := k.lineArgument(proofX, proofY, d); ok {
 			k.nodes[n].lines = true

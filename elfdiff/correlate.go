@@ -54,6 +54,7 @@ func (c Confidence) MarshalText() ([]byte, error) { return []byte(c.String()), n
 // correlation is the pairing of two graphs.
 type correlation struct {
 	a, b           *Graph
+	poll           *poller
 	ab, ba         []AtomID // by AtomID: the other side's atom; 0 none
 	conf           []Confidence
 	files          []uint32       // by FILE scope of a: that of b; 0 none
@@ -69,19 +70,14 @@ type correlation struct {
 // several source files have is written with its FILE symbol before it: "core.c:state".
 type Pin struct{ Orig, Patched string }
 
-func correlate(a, b *Graph, pins []Pin) *correlation {
-	c := &correlation{a: a, b: b,
+func correlate(a, b *Graph, pins []Pin, poll *poller) *correlation {
+	c := &correlation{a: a, b: b, poll: poll,
 		ab: make([]AtomID, len(a.Atoms)), ba: make([]AtomID, len(b.Atoms)), conf: make([]Confidence, len(a.Atoms)),
 		files: make([]uint32, len(a.Files)+1), symAB: make([]object.SymID, max(len(a.File.Symbols), 1))}
-	c.pairFiles()
-	c.pin(pins)
-	c.exact()
-	c.settle()
-	c.byName()
-	c.families()
-	c.members()
-	c.anonymous()
-	c.ties()
+	for _, step := range []func(){c.pairFiles, func() { c.pin(pins) }, c.exact, c.settle, c.byName, c.families, c.members, c.anonymous, c.ties} {
+		poll.look()
+		step()
+	}
 	return c
 }
 
@@ -353,7 +349,7 @@ func scopesOf(g *Graph) []uint32 {
 	return out
 }
 
-func newScopeTable(g *Graph) *scopeTable {
+func newScopeTable(g *Graph, poll *poller) *scopeTable {
 	f := g.File
 	n := 16
 	for n < 2*len(f.Symbols) {
@@ -361,6 +357,7 @@ func newScopeTable(g *Graph) *scopeTable {
 	}
 	t := &scopeTable{f: f, slots: make([]scopeSlot, n), twice: make([]bool, len(f.Symbols)), scope: scopesOf(g)}
 	for i := 1; i < len(f.Symbols); i++ {
+		poll.step()
 		if s := &f.Symbols[i]; named(s) {
 			at, hash := t.find(t.scope[i], s.Name)
 			if first := t.slots[at].sym; first != 0 {
@@ -393,11 +390,12 @@ func (t *scopeTable) find(scope uint32, name string) (int, uint32) {
 // exact pairs symbols of one exact name in one scope, when there is one on either side. What they stand for is paired later.
 func (c *correlation) exact() {
 	sa, sb := c.a.File.Symbols, c.b.File.Symbols
-	table := newScopeTable(c.b)
+	table := newScopeTable(c.b, c.poll)
 	taken := make([]object.SymID, len(sb))
 	type clash struct{ x, y object.SymID }
 	var clashes []clash
 	for i := 1; i < len(sa); i++ {
+		c.poll.step()
 		s := &sa[i]
 		if !named(s) {
 			continue
@@ -485,6 +483,7 @@ func (c *correlation) families() {
 		groups := make(map[familyKey]*family)
 		var order []familyKey
 		add := func(g *Graph, id AtomID, scope uint32, second bool) {
+			c.poll.step()
 			at := &g.Atoms[id]
 			if at.Sym == 0 || at.Kind != AtomFunc && at.Kind != AtomObject {
 				return
@@ -566,6 +565,7 @@ func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, sc
 			for level := range sigLevels {
 				lv := &sigLevels[level]
 				for _, f := range open {
+					c.poll.step()
 					if len(f.xs) == 0 || len(f.ys) == 0 || (c.a.Atoms[f.xs[0]].Kind == AtomFunc) != code {
 						continue
 					}
@@ -591,7 +591,7 @@ func (c *correlation) indexOpen() {
 			skip[y] = true
 		}
 	}
-	ua, ub := c.a.indexUsers(c.proved, c.doneA), c.b.indexUsers(skip, c.doneB)
+	ua, ub := c.a.indexUsers(c.proved, c.doneA, 0, c.poll), c.b.indexUsers(skip, c.doneB, 0, c.poll)
 	c.usersA, c.usersB = &ua, &ub
 }
 
@@ -644,6 +644,7 @@ func (c *correlation) match(f *family, sa, sb *signer, lv *sigLevel, scopeless b
 	cells := make(map[uint64]*cell, len(f.xs))
 	var order []uint64
 	for _, x := range f.xs {
+		c.poll.step()
 		s, ok := lv.sig(sa, x)
 		if !ok {
 			continue
@@ -658,6 +659,7 @@ func (c *correlation) match(f *family, sa, sb *signer, lv *sigLevel, scopeless b
 		k.nx++
 	}
 	for _, y := range f.ys {
+		c.poll.step()
 		s, ok := lv.sig(sb, y)
 		if !ok {
 			continue
@@ -770,6 +772,7 @@ func (s *signer) index(open []*family, second bool) {
 			}
 		}
 		slices.SortFunc(list, func(x, y first) int {
+			s.c.poll.step()
 			return cmp.Or(cmp.Compare(x.user.user, y.user.user), cmp.Compare(x.part, y.part), cmp.Compare(x.off, y.off), cmp.Compare(x.user.atom, y.user.atom))
 		})
 		n := uint32(0)
@@ -990,6 +993,7 @@ func (c *correlation) members() {
 		for pass := 0; pass < 2; pass++ {
 			j := 0
 			for _, m := range x.Members {
+				c.poll.step()
 				if c.ab[m] != 0 {
 					continue
 				}

@@ -18,26 +18,24 @@ import (
 
 // Diff compares two graphs made with the same rules. A nil opts is the zero
 // Options. The error is a *diag.Error when the objects cannot be compared, or
-// that of the context; differences are no error.
-func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (*Delta, error) {
+// that of the context, within a few milliseconds after it ended; differences are no error.
+func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (delta *Delta, err error) {
+	defer catch(&err)
 	if opts == nil {
 		opts = &Options{}
 	}
 	if err := sameKind(orig, patched); err != nil {
 		return nil, err
 	}
-	c := correlate(orig, patched, opts.Pins)
+	poll := &poller{ctx: ctx}
+	c := correlate(orig, patched, opts.Pins, poll)
 	if err := diag.Refuse(c.diags); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+	poll.look()
 	k := newComparer(c, opts)
 	k.entries()
-	if err := k.run(ctx); err != nil {
-		return nil, err
-	}
+	k.run()
 	d := &Delta{Rules: orig.Rules.Version, OrigOf: c.ba, AtomStatus: make([]Status, len(patched.Atoms))}
 	v := verdicts{k: k, c: c, a: orig, b: patched, d: d, sa: make([]Status, len(orig.Atoms)), sb: d.AtomStatus, ignoredFuncs: map[UnitID]bool{}, ignoredSecs: map[string]bool{}}
 	v.directives()
@@ -251,6 +249,7 @@ func (v *verdicts) functions() {
 		v.d.Functions = make([]Function, 0, len(v.b.Units)+4)
 	}
 	for u := 1; u < len(v.b.Units); u++ {
+		v.c.poll.step()
 		y := v.b.Units[u].Main
 		x := v.c.ba[y]
 		if x != 0 && v.c.proved[x] && v.a.Atoms[x].Unit != 0 && v.a.Units[v.a.Atoms[x].Unit].Main == x && v.settled(v.a.Atoms[x].Unit, UnitID(u)) {
@@ -465,6 +464,7 @@ func (v *verdicts) data() {
 		if v.b.Atoms[y].Kind != AtomObject {
 			continue
 		}
+		v.c.poll.step()
 		x := v.c.ba[y]
 		if v.k.opts.Brief && x != 0 && v.c.proved[x] {
 			v.sa[x], v.sb[y] = Unchanged, Unchanged
@@ -711,7 +711,7 @@ func (v *verdicts) sharedConstants() []diag.Diagnostic {
 		if dt.Status != Changed || !dt.ReadOnly || dt.Patched == 0 {
 			continue
 		}
-		for _, u := range v.b.users(dt.Patched) {
+		for _, u := range v.b.users(dt.Patched, v.c.poll) {
 			r := v.b.speaker(u.atom)
 			if st := v.sb[r]; v.b.Atoms[r].Kind == AtomFunc && (st == Unchanged || st == LineOnly) {
 				at := &v.b.Atoms[dt.Patched]
@@ -771,18 +771,18 @@ func (v *verdicts) names() {
 		switch {
 		case dt.Status == Unchanged:
 		case dt.Patched != 0:
-			dt.Readers = v.b.readerNames(dt.Patched)
+			dt.Readers = v.b.readerNames(dt.Patched, v.c.poll)
 		case dt.Orig != 0:
-			dt.Readers = v.a.readerNames(dt.Orig)
+			dt.Readers = v.a.readerNames(dt.Orig, v.c.poll)
 		}
 	}
 	if v.k.opts.Brief {
 		v.namesakes()
 	}
-	order(d.Functions, func(f *Function) string { return f.Name }, func(x, y *Function) int {
+	order(v.c.poll, d.Functions, func(f *Function) string { return f.Name }, func(x, y *Function) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
-	order(d.Data, func(d *Datum) string { return d.Name }, func(x, y *Datum) int {
+	order(v.c.poll, d.Data, func(d *Datum) string { return d.Name }, func(x, y *Datum) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.File, y.File), cmp.Compare(x.Status, y.Status), cmp.Compare(x.Section, y.Section), cmp.Compare(x.PatchedSize, y.PatchedSize))
 	})
 	// Rows of one name and file follow one another. All ids lie in one string.
@@ -911,7 +911,7 @@ func (v *verdicts) namesakes() {
 }
 
 // order sorts rows, which are large, by sorting what their names start with; equal rows keep their order.
-func order[T any](rows []T, name func(*T) string, less func(x, y *T) int) {
+func order[T any](poll *poller, rows []T, name func(*T) string, less func(x, y *T) int) {
 	type key struct {
 		start uint64 // the first eight bytes of the name
 		row   int32
@@ -923,6 +923,7 @@ func order[T any](rows []T, name func(*T) string, less func(x, y *T) int) {
 		keys[i] = key{binary.BigEndian.Uint64(b[:]), int32(i)}
 	}
 	slices.SortFunc(keys, func(x, y key) int {
+		poll.step()
 		if x.start != y.start {
 			if x.start < y.start {
 				return -1
@@ -948,8 +949,8 @@ func order[T any](rows []T, name func(*T) string, less func(x, y *T) int) {
 }
 
 // readerNames names who refers to an atom, at most 32 of them in the order of names.
-func (g *Graph) readerNames(a AtomID) []string {
-	us := g.users(a)
+func (g *Graph) readerNames(a AtomID, poll *poller) []string {
+	us := g.users(a, poll)
 	ids := make([]AtomID, 0, len(us))
 	for _, u := range us {
 		ids = append(ids, g.speaker(u.atom))

@@ -227,11 +227,33 @@ type user struct {
 	pos  int64  // where it leads, from the start of the target
 }
 
-// users gives the references to an atom. The index over all references of
-// compared sections is made once, when somebody asks first.
-func (g *Graph) users(a AtomID) []user {
-	g.reverse.once.Do(func() { g.reverse.all = g.indexUsers(nil, nil) })
-	return g.reverse.all.of(a)
+// maxSectionIndexes is how many sections get an index of who refers to them before all get one.
+const maxSectionIndexes = 8
+
+// users gives the references to an atom from compared sections. What is asked for first
+// is who refers to a few functions or variables: that takes one look at all relocations
+// for each section. The poller may end it, and then nothing is kept.
+func (g *Graph) users(a AtomID, poll *poller) []user {
+	r := &g.reverse
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sec := g.Atoms[a].Sec
+	if r.all == nil {
+		if x := r.of[sec]; x != nil {
+			return x.of(a - g.first[sec])
+		}
+		if len(r.of) < maxSectionIndexes {
+			x := g.indexUsers(nil, nil, sec, poll)
+			if r.of == nil {
+				r.of = make(map[object.SecID]*userIndex)
+			}
+			r.of[sec] = &x
+			return x.of(a - g.first[sec])
+		}
+		x := g.indexUsers(nil, nil, 0, poll)
+		r.all = &x
+	}
+	return r.all.of(a)
 }
 
 // outside reports whether a section that is not compared, or occupies no memory, refers to an atom.
@@ -271,7 +293,7 @@ func (g *Graph) speaker(a AtomID) AtomID {
 // reference's place in it.
 func (g *Graph) Users(a AtomID) iter.Seq2[AtomID, uint64] {
 	return func(yield func(AtomID, uint64) bool) {
-		for _, u := range g.users(a) {
+		for _, u := range g.users(a, nil) {
 			if !yield(u.atom, u.off) {
 				return
 			}
@@ -281,8 +303,9 @@ func (g *Graph) Users(a AtomID) iter.Seq2[AtomID, uint64] {
 
 // reverseIndex keeps what is made on demand.
 type reverseIndex struct {
-	once sync.Once
-	all  userIndex
+	mu  sync.Mutex
+	all *userIndex
+	of  map[object.SecID]*userIndex // of single sections, by AtomID from the section's first
 
 	outerOnce sync.Once
 	outer     []bool // by AtomID
@@ -296,17 +319,29 @@ type userIndex struct {
 
 func (x *userIndex) of(a AtomID) []user { return x.list[x.start[a]:x.start[a+1]] }
 
-// indexUsers makes the index over the references of all atoms but those to skip; done are sections that consist of such.
-func (g *Graph) indexUsers(skip, done []bool) userIndex {
-	start := make([]uint32, len(g.Atoms)+2)
+// indexUsers makes the index over the references of all atoms but those to skip; done are
+// sections that consist of such. With a section, it is the index of its atoms alone.
+func (g *Graph) indexUsers(skip, done []bool, only object.SecID, poll *poller) userIndex {
+	base, n := AtomID(0), len(g.Atoms)
+	var leads []bool // by SymID: it is in the section
+	if only != 0 {
+		base, n = g.first[only], int(g.first[only+1]-g.first[only])
+		leads = make([]bool, len(g.File.Symbols))
+		for i := range leads {
+			leads[i] = g.File.Symbols[i].Sec == only
+		}
+	}
+	start := make([]uint32, n+2)
 	type ref struct {
 		to AtomID
 		user
 	}
 	var refs []ref
-	g.eachReference(skip, done, func(from AtomID, e *Edge, t Target) {
-		refs = append(refs, ref{t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
-		start[t.Atom+2]++
+	g.eachReference(skip, done, leads, poll, func(from AtomID, e *Edge, t Target) {
+		if to := t.Atom - base; only == 0 || g.Atoms[t.Atom].Sec == only {
+			refs = append(refs, ref{to, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
+			start[to+2]++
+		}
 	})
 	for i := 1; i < len(start); i++ {
 		start[i] += start[i-1]
@@ -322,21 +357,43 @@ func (g *Graph) indexUsers(skip, done []bool) userIndex {
 // eachReference calls f for every relocation of compared sections that leads to
 // an atom. Code is decoded where a PC-relative reference is to a position in a
 // section of several atoms: there the distance to the end of the instruction decides.
-func (g *Graph) eachReference(skip, done []bool, f func(from AtomID, e *Edge, t Target)) {
+// With leads, by SymID, atoms without a relocation against such a symbol are passed over.
+func (g *Graph) eachReference(skip, done, leads []bool, poll *poller, f func(from AtomID, e *Edge, t Target)) {
 	file := g.File
 	var buf []Edge
 	if done == nil {
 		done = make([]bool, len(file.Sections))
 	}
+	var sec object.SecID
+	var rs object.Relocs
+	next := 0 // of rs
 	for a := range g.openAtoms(done) {
 		at := &g.Atoms[a]
 		if at.Kind == AtomExcluded || at.Kind == AtomPad || skip != nil && skip[a] {
 			continue
 		}
-		rs := file.RelocsOf(at.Sec)
-		lo, hi := rs.Range(at.Off, at.Off+at.Size)
-		if lo == hi {
+		if at.Sec != sec { // atoms come in the order of sections and offsets
+			sec, next = at.Sec, 0
+			rs = file.RelocsOf(sec)
+		}
+		lo, hi := next, next
+		for lo < rs.Len() && rs.Off(lo) < at.Off { // those of atoms that were left out
+			lo++
+		}
+		for hi = lo; hi < rs.Len() && rs.Off(hi) < at.Off+at.Size; hi++ {
+		}
+		if next = hi; lo == hi {
 			continue
+		}
+		poll.step()
+		if leads != nil {
+			hit := false
+			for i := lo; i < hi && !hit; i++ {
+				hit = leads[rs.At(i).Sym]
+			}
+			if !hit {
+				continue
+			}
 		}
 		code := at.Kind.Code()
 		exact := !code

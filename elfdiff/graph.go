@@ -100,6 +100,7 @@ type Graph struct {
 	labelLo   []uint32       // by SecID: range in labels
 	entryOrd  []uint32       // by AtomID: place of a table entry among those of its unit and row; nil without entries
 	reverse   reverseIndex
+	poll      *poller                   // while Analyze runs
 	marks     map[object.SecID][]uint64 // where the object says that entries start, sorted
 	prefixLo  []uint32                  // by SecID: range in prefixes; nil before somebody asks
 	prefixes  []uint64                  // offsets of prefixes that the compiler listed, sorted within a section
@@ -158,8 +159,9 @@ func (g *Graph) place(sec object.SecID, off uint64) diag.Place {
 
 // Analyze makes the graph of an object. It refuses (a *diag.Error) an object
 // whose relocations it could not compare; everything milder is in Graph.Diags.
-// The context is looked at between phases and sections.
-func Analyze(ctx context.Context, f *object.File, rules *Rules) (*Graph, error) {
+// When the context ends, so does Analyze, with its error, within a few milliseconds.
+func Analyze(ctx context.Context, f *object.File, rules *Rules) (graph *Graph, err error) {
+	defer catch(&err)
 	if rules == nil {
 		rules = &Rules{}
 	}
@@ -167,14 +169,14 @@ func Analyze(ctx context.Context, f *object.File, rules *Rules) (*Graph, error) 
 	if f.Header.Type != elf.ET_REL {
 		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.ElfUnsupported, diag.Place{File: f.Name}, "%v is not a relocatable object", f.Header.Type)}}
 	}
+	g.poll = &poller{ctx: ctx}
 	for _, step := range []func() error{g.tables, g.checkRelocs, g.scopes, g.atoms, g.units} {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+		g.poll.look()
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
+	g.poll = nil
 	return g, nil
 }
 
@@ -191,6 +193,7 @@ func (g *Graph) checkRelocs() error {
 	}
 	seen := make([]bool, len(f.Sections))
 	for i := range f.Sections {
+		g.poll.step()
 		s := &f.Sections[i]
 		if s.Type == elf.SHT_REL && int(s.Info) < len(f.Sections) && f.Sections[s.Info].Alloc() {
 			fail(diag.RelocUnsupported, object.SecID(i), 0, "relocations without addends (SHT_REL)")
@@ -392,6 +395,7 @@ func (g *Graph) tables() error {
 	}
 	var rows []uint16
 	for i := range f.Sections {
+		g.poll.step()
 		s := &f.Sections[i]
 		if !s.Alloc() {
 			continue
@@ -530,6 +534,7 @@ func (g *Graph) atoms() error {
 	bodies := g.bodyExtents()
 	var ext []extent
 	for sec := 1; sec < nsec; sec++ {
+		g.poll.step()
 		g.first[sec] = AtomID(len(g.Atoms))
 		s := &f.Sections[sec]
 		if s.Size == 0 || !s.Alloc() {
@@ -556,6 +561,7 @@ func (g *Graph) atoms() error {
 			}
 		} else {
 			slices.SortFunc(labels, func(a, b object.SymID) int {
+				g.poll.step()
 				if before(a, b) {
 					return -1
 				}
@@ -781,6 +787,7 @@ func (g *Graph) cutExtents(sec object.SecID, ext []extent, labels []object.SymID
 		}
 	}
 	for i := range ext {
+		g.poll.step()
 		e := &ext[i]
 		gap(e.off)
 		a := Atom{Sec: sec, Off: e.off, Size: e.end - e.off, Sym: e.sym, Kind: AtomCode}

@@ -70,7 +70,7 @@ type call struct {
 
 var noDefs = [16]int{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
 
-func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
+func (g *Graph) newProver(id AtomID, edges []Edge, poll *poller) *prover {
 	p := &prover{g: g, id: id, at: &g.Atoms[id], code: g.Bytes(id), edges: slices.Clone(edges)}
 	slices.SortStableFunc(p.edges, func(a, b Edge) int { return cmp.Compare(a.Off, b.Off) })
 	c := call{def: noDefs}
@@ -111,7 +111,7 @@ func (g *Graph) newProver(id AtomID, edges []Edge) *prover {
 	p.bad = w.Err != nil
 	// Whatever refers to a place inside (other parts, jump tables, fixups) may be how control gets there; the site
 	// of a table entry is where something happens, not where control comes from elsewhere.
-	for _, u := range g.users(id) {
+	for _, u := range g.users(id, poll) {
 		if src := &g.Atoms[u.atom]; src.Kind != AtomEntry || int(u.off) != g.Rules.Tables[src.Row-1].Site {
 			p.enter = append(p.enter, int(u.pos))
 		}

@@ -150,6 +150,7 @@ func (c *correlation) settle() {
 	}
 	s.meanings()
 	for sec := 1; sec < na; sec++ {
+		c.poll.step()
 		if id := object.SecID(sec); c.a.compared(id) {
 			s.section(id)
 		}
@@ -170,6 +171,7 @@ func (c *correlation) settle() {
 		s.work = nil
 		s.link(wave)
 		for _, x := range wave {
+			c.poll.step()
 			for d := s.byTo[x]; d != 0; d = s.deps[d-1].next {
 				s.fall(s.deps[d-1].from)
 			}
@@ -412,6 +414,7 @@ func (s *settling) section(id object.SecID) {
 	}
 	i, j := 0, 0
 	for x := lo; x < hi; x++ {
+		s.c.poll.step()
 		y := s.other(x)
 		ax, ay := &s.a.Atoms[x], &s.b.Atoms[y]
 		ei, ej := rx.Len(), ry.Len()
@@ -642,6 +645,7 @@ func (s *settling) scan(hot []object.SecID) {
 
 // linkOne notes what atom from depends on by way of the i-th relocation of its section.
 func (s *settling) linkOne(from AtomID, i int) {
+	s.c.poll.step()
 	if s.fallen[from] {
 		return
 	}
@@ -727,6 +731,7 @@ func (s *settling) open(sec object.SecID) {
 	s.opened[sec] = true
 	lo, hi := s.a.atomsOf(sec)
 	for x := lo; x < hi; x++ {
+		s.c.poll.step()
 		if k := s.a.Atoms[x].Kind; s.fallen[x] || k != AtomFunc && k != AtomCode {
 			continue
 		}

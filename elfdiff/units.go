@@ -119,6 +119,7 @@ func (g *Graph) sectionUnits(sec object.SecID, cold []AtomID) []AtomID {
 	}
 	join := func(a AtomID, u UnitID) { g.Atoms[a].Unit = u }
 	for a := lo; a < hi; a++ {
+		g.poll.step()
 		at := &g.Atoms[a]
 		switch at.Kind {
 		case AtomFunc:
@@ -468,6 +469,7 @@ func (g *Graph) owners() {
 			rs := f.RelocsOf(object.SecID(sec))
 			lo, _ := g.atomsOf(object.SecID(sec))
 			for i, n := 0, rs.Len(); i < n; i++ {
+				g.poll.step()
 				r := rs.At(i)
 				if int(r.Off%uint64(row.Entry)) != row.Site || r.Type == elf.R_X86_64_NONE {
 					continue

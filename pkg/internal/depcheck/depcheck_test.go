@@ -18,7 +18,7 @@ const module = "github.com/kdelta/kdelta"
 var layers = [][]string{
 	{"pkg/diag", "pkg/atomicfile"}, // and everything internal
 	{"pkg/object", "x86"},
-	{"symbols", "reloc"},
+	{"symbols", "reloc", "pkg/synth"},
 	{"elfdiff"},
 	{"pkg/klp", "pkg/kernel"},
 	{"pkg/kernel/image", "pkg/livepatch"},
