@@ -943,7 +943,7 @@ func (c *checker) found(id object.SymID, addr uint64) {
 
 func (c *checker) report() {
 	r := c.r
-	slices.SortFunc(r.Data, func(a, b Item) int { return cmp.Compare(a.Sec, b.Sec) })
+	slices.SortStableFunc(r.Data, func(a, b Item) int { return cmp.Compare(a.Sec, b.Sec) })
 	more := 0
 	add := func(it *Item, name string) {
 		if it.Status != Mismatch {
