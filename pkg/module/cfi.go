@@ -65,8 +65,7 @@ const (
 // cie is what FDEs share.
 type cie struct {
 	code, data int64
-	pcSize     int  // bytes of an address
-	pcrel      bool // addresses have relocations relative to themselves
+	pcSize     int // bytes of an address
 	augmented  bool
 	insns      []byte
 }
