@@ -2,12 +2,18 @@ package build_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -106,7 +112,8 @@ static int __init proc_loadavg_init`},
 type scenario struct {
 	name    string
 	patches map[string][]change // by module
-	stack   bool                // the modules do not replace each other, but for the last by name
+	sign    bool
+	stack   bool // the modules do not replace each other, but for the last by name
 	taint   string
 	warns   []string // texts of the one warning that is provoked
 	want    string
@@ -120,6 +127,11 @@ before: 1 0 of N
 loaded: 0 1 of N
 rmmod kd_string: 0
 after: 1 0 of N
+`},
+	{name: "signed", sign: true, patches: map[string][]change{"kd_string": {meminfo}}, want: `
+~Module signature appended~
+1
+rmmod kd_string: 0
 `},
 	{name: "features", patches: map[string][]change{"kd_features": {readdir}}, taint: "45568", warns: []string{"kdelta hides a file", "fs/readdir.c:"}, want: `
 before: kdmagic other 
@@ -212,7 +224,7 @@ func (s *scenario) run(t *testing.T, release string) {
 	k := kernelOf(t, release)
 	files := map[string][]byte{"/lib.sh": script(t, "lib.sh")}
 	for name, changes := range s.patches {
-		data, mods := livepatch(t, k, release, name, changes, s.stack && name != "kd_version")
+		data, mods := livepatch(t, k, release, name, changes, s.stack && name != "kd_version", s.sign)
 		files["/"+name+".ko"] = data
 		if len(mods) > 0 {
 			var order strings.Builder
@@ -274,7 +286,7 @@ func kernelOf(t *testing.T, release string) *image.Kernel {
 }
 
 // livepatch makes a module.
-func livepatch(t *testing.T, k *image.Kernel, release, name string, changes []change, stack bool) ([]byte, []*image.Module) {
+func livepatch(t *testing.T, k *image.Kernel, release, name string, changes []change, stack, sign bool) ([]byte, []*image.Module) {
 	t.Helper()
 	var pairs []module.Pair
 	var mods, order []*image.Module
@@ -288,7 +300,11 @@ func livepatch(t *testing.T, k *image.Kernel, release, name string, changes []ch
 		p.Orig, p.Patched = kbuild.Pair(t, release, c.file, c.edits...)
 		pairs = append(pairs, p)
 	}
-	r, err := build.Module(context.Background(), k, mods, pairs, build.Options{Name: name, NoReplace: stack})
+	opts := build.Options{Name: name, NoReplace: stack}
+	if sign {
+		opts.Signer = signer(t)
+	}
+	r, err := build.Module(context.Background(), k, mods, pairs, opts)
 	require.NoError(t, err)
 	t.Logf("%s: %d bytes; %v; %v", name, len(r.Module), r.Made.Completed[0][1], r.Diagnostics)
 	return r.Module, order
@@ -318,4 +334,18 @@ func script(t *testing.T, name string) []byte {
 	data, err := os.ReadFile(filepath.Join("../../testdata/e2e", name))
 	require.NoError(t, err)
 	return data
+}
+
+// signer makes a key that no kernel knows.
+func signer(t *testing.T) *module.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	now := time.Now()
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(77), Subject: pkix.Name{CommonName: "kdelta test"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return &module.Signer{Key: key, Cert: cert}
 }
