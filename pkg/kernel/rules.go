@@ -279,9 +279,9 @@ func inbound() []elfdiff.Ignored {
 		{Section: ".init*", Reason: registered}, {Section: ".exit*", Reason: registered}, {Section: ".con_initcall*", Reason: registered},
 		{Section: "__ksymtab*", Reason: registered}, {Section: "___ksymtab*", Reason: registered}, {Section: "__kcrctab*", Reason: registered}, {Section: "___kcrctab*", Reason: registered}, {Section: "__kflagstab*", Reason: registered}, {Section: ".export_symbol", Reason: registered},
 		{Section: "_kprobe_blacklist", Reason: registered}, {Section: "_error_injection_whitelist", Reason: registered}, {Section: "__syscalls_metadata", Reason: registered}, {Section: "_ftrace_events", Reason: registered},
-		{Section: "__param", Reason: registered}, {Section: "__bpf_raw_tp_map", Reason: registered}, {Section: ".ref.data*", Reason: registered}, {Section: "__tracepoints*", Reason: registered},
-		{Section: ".printk_index", Reason: "an index of formats, for user space"}, {Section: ".BTF_ids", Reason: registered},
-		{Section: ".orc_*", Reason: "unwind tables, made anew"}, {Section: ".eh_frame*", Reason: "unwind tables, made anew"}, {Section: ".sframe*", Reason: "unwind tables, made anew"}, {Section: ".discard*", Reason: "discarded when the kernel or module is linked"},
+		{Section: "__param", Reason: registered}, {Section: "__bpf_raw_tp_map", Reason: registered}, {Section: ".ref.data*", Reason: registered},
+		{Section: ".BTF_ids", Reason: registered},
+		{Section: ".eh_frame*", Reason: "unwind tables, made anew"}, {Section: ".sframe*", Reason: "unwind tables, made anew"}, {Section: ".discard*", Reason: "discarded when the kernel or module is linked"},
 		{Section: ".kpatch.*", Reason: "directives for the writer of the patch"}, {Section: ".llvm*", Reason: "hints for the linker"}, {Section: ".note*", Reason: "notes"},
 	}
 }
