@@ -249,6 +249,9 @@ func TestDemangle(t *testing.T) {
 	}
 }
 
+// limit is far above what a linear parser needs on a busy machine, and far below what a quadratic one does.
+const limit = 30 * time.Second
+
 // TestHostile has names that make naive parsers recurse or square.
 func TestHostile(t *testing.T) {
 	const n = 1 << 20
@@ -266,7 +269,7 @@ func TestHostile(t *testing.T) {
 		start := time.Now()
 		f := Parse(s)
 		d := time.Since(start)
-		require.Less(t, d, 2*time.Second, "%.20s", s)
+		require.Less(t, d, limit, "%.20s", s)
 		require.Equal(t, f.Key == Key(f.Key), true, "%.40s", s)
 		require.Equal(t, len(s), len(Demangle(s)), "beyond the limit of the demangler")
 	}
@@ -277,7 +280,7 @@ func TestHostile(t *testing.T) {
 	} {
 		start := time.Now()
 		d := Demangle(s)
-		require.Less(t, time.Since(start), 2*time.Second, "%.60s", s)
+		require.Less(t, time.Since(start), limit, "%.60s", s)
 		require.LessOrEqual(t, len(d), 1<<maxDemangled+len(s)+64)
 	}
 }
