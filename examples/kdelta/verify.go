@@ -28,7 +28,7 @@ const (
 
 var verifyCommand = &command{
 	name:  "verify",
-	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--entry-size SECTION=N]... [--json] [-v]",
+	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--types FILE] [--entry-size SECTION=N]... [--json] [-v]",
 	short: "prove a finished livepatch object",
 	long: `
 Reads a livepatch object or module back from its bytes and says what can be
@@ -64,6 +64,7 @@ type verifyArgs struct {
 	targets  []*image.Module
 	json     bool
 	verbose  bool
+	types    []string // files with the kernel's types
 	rules    *elfdiff.Rules
 	findings []diag.Diagnostic
 }
@@ -75,6 +76,10 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
 	a.rules = kernel.Rules()
 	entrySize(fs, a.rules)
+	fs.Func("types", "the kernel's types, for the sizes of its tables' entries: `FILE` with BTF or DWARF", func(s string) error {
+		a.types = append(a.types, s)
+		return nil
+	})
 	fs.StringVar(&a.kernel, "kernel", "", "the image of the kernel that the module is for: `VMLINUZ`")
 	fs.StringVar(&a.cache, "cache", "", "keep what images say in `DIR`")
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
@@ -173,6 +178,11 @@ func runVerify(e *env, c *command, args []string) int {
 
 // run reads everything and has the patch checked.
 func (a *verifyArgs) run(ctx context.Context) (*verify.Result, error) {
+	for _, name := range a.types {
+		if err := readTypes(a.rules, name); err != nil {
+			return nil, err
+		}
+	}
 	p, err := readObject(a.patch)
 	if err != nil {
 		return nil, err

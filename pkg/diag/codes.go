@@ -194,7 +194,7 @@ var catalogue = []row{
 	{OverlappingSymbols, SevWarning, "Two sized symbols overlap in part; their bytes are treated as one piece.",
 		"Such code can be compared, but not replaced by a livepatch."},
 	{TableShape, SevWarning, "A table's size or relocations do not fit the entry size that its row gives; it is compared as one piece.",
-		"Give the entry size of this kernel (rules, BTF or DWARF)."},
+		"Give the entry size of this kernel (--entry-size, --types, or a row of the rules)."},
 	{TableSize, SevWarning, "Sources disagree about the size of a table's entries, or one gives a size that the section cannot have. The caller comes before the object's annotations, the kernel's types, sh_entsize.",
 		"Give the sizes of the kernel that the object was built for (--entry-size, or its BTF)."},
 	{Undecodable, SevWarning, "Code that does not decode cleanly to its end (data between instructions?); it is compared as bytes and references.",

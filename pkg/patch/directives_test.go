@@ -307,3 +307,32 @@ func redirect(b *object.Builder, f *object.File, sec object.SecID, off uint64, t
 	b.SetRelocs(sec, rs)
 	return done
 }
+
+// An object that is one of several of a patch may replace nothing; alone it would be none.
+func TestProofOfPart(t *testing.T) {
+	pair := pairOf(t, "vmlinux", "a.c", []def{fn("f", one)}, []def{fn("f", one), fn("n", "e8 00000000 c3", rel{1, plt32, "elsewhere", -4}), datum("v", ".data.v", word)})
+	for _, format := range []elfdiff.Format{elfdiff.FormatKlp, elfdiff.FormatKpatch} {
+		plan, err := New(context.Background(), []Pair{pair}, Options{Format: format, Partial: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := plan.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := object.Parse(data, object.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []bool{true, false} {
+			r, err := verify.Verify(context.Background(), f, []verify.Pair{{Object: "vmlinux", Orig: pair.Orig.File, Patched: pair.Patched.File}},
+				verify.Options{Part: part, Exports: known(t, nil, "__fentry__=vmlinux")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Refuted() == part {
+				t.Errorf("form %d, part %v: %v", format, part, r.Findings)
+			}
+		}
+	}
+}
