@@ -3,12 +3,20 @@ package livepatch_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
+	"maps"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +24,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kdelta/kdelta/pkg/build"
 	"github.com/kdelta/kdelta/pkg/internal/guest"
 	"github.com/kdelta/kdelta/pkg/internal/kbuild"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
@@ -35,7 +44,8 @@ var edits = map[string]map[string][]kbuild.Edit{
 	"kd_crc": {"fs/proc/loadavg.c": {{Old: `%u/%d %d\n"`, New: `%u/%d %d refused\n"`}}},
 }
 
-// patches builds the modules, and kd_old of another release; the checksums of kd_crc are wrong.
+// patches builds the modules as kdelta module does, and kd_old of another release;
+// a checksum of kd_crc is wrong, and kd_sig is signed by nobody that the kernel knows.
 func patches(t *testing.T, release string) map[string][]byte {
 	t.Helper()
 	path := guest.Vmlinuz(t, release)
@@ -44,31 +54,46 @@ func patches(t *testing.T, release string) map[string][]byte {
 	k, err := image.Parse(data, image.Options{Name: filepath.Base(path)})
 	require.NoError(t, err)
 	files := make(map[string][]byte)
-	for name, changes := range edits {
-		facts, _, err := module.Of(k, nil, nil)
-		require.NoError(t, err)
-		if crc := facts.CRC; name == "kd_crc" {
-			facts.CRC = func(s string) (uint32, bool) {
-				sum, ok := crc(s)
-				return sum ^ 1, ok
-			}
-		}
+	make := func(name, as string, signer *module.Signer) []byte {
 		var pairs []module.Pair
-		for file, e := range changes {
+		for _, file := range slices.Sorted(maps.Keys(edits[name])) {
 			p := module.Pair{Object: klp.Vmlinux}
-			p.Orig, p.Patched = kbuild.Pair(t, release, file, e...)
+			p.Orig, p.Patched = kbuild.Pair(t, release, file, edits[name][file]...)
 			pairs = append(pairs, p)
 		}
-		r, err := module.Build(context.Background(), pairs, facts, module.Options{Name: name, NoReplace: name != "kd_cum"})
+		r, err := build.Module(context.Background(), k, nil, pairs, build.Options{Name: as, NoReplace: name != "kd_cum", Signer: signer})
 		require.NoError(t, err)
-		files["/m/"+name+".ko"] = r.Module
+		return r.Module
 	}
+	for name := range edits {
+		files["/m/"+name+".ko"] = make(name, name, nil)
+	}
+	files["/m/kd_sig.ko"] = make("kd_one", "kd_sig", signer(t))
+	crc := files["/m/kd_crc.ko"]
+	at := bytes.Index(crc, []byte("module_layout\x00")) // behind its checksum of 8 bytes
+	require.Greater(t, at, 8)
+	crc[at-8] ^= 1
 	old := strings.Replace(release, ".0-50", ".0-49", 1)
 	if old == release {
 		old = strings.Replace(release, "6.12.117", "6.12.116", 1)
 	}
 	files["/m/kd_old.ko"] = bytes.ReplaceAll(bytes.ReplaceAll(files["/m/kd_one.ko"], []byte(release), []byte(old)), []byte("kd_one"), []byte("kd_old"))
 	return files
+}
+
+// signer makes a key that no kernel trusts.
+func signer(t *testing.T) *module.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	s, err := module.ParseSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	require.NoError(t, err)
+	return s
 }
 
 // manage builds the command, without anything that the guest would have to have.
@@ -160,10 +185,10 @@ echo "# no wait, wait in vain, signal"
 k unload kd_two
 reader 1000
 k load --no-wait /m/kd_two.ko
-k wait --timeout 2s
-k unload --dry-run kd_two
 k load /m/kd_cum.ko
-k wait --signal 500ms
+k wait --timeout 2s
+k wait --signal 500ms kd_two
+k unload --dry-run kd_two
 kill $R
 echo "# replace"
 k load --replace /m/kd_crc.ko
@@ -224,6 +249,9 @@ const lockedBoot = `
 . /lib.sh
 k check /m/kd_one.ko
 k load /m/kd_one.ko
+k check /m/kd_sig.ko
+k load /m/kd_sig.ko
+loaded kd_sig
 k status
 `
 
@@ -414,19 +442,19 @@ kd_two  unloaded
 -- load --no-wait /m/kd_two.ko
 exit 0
 kd_two  enabling
+-- load /m/kd_cum.ko
+exit 1
+! kdelta-manage: kd_cum: error: kd_two is in transition [transition-running]
 -- wait --timeout 2s
 exit 4
 blocked by  cat[N] in pipe_read
 ! kdelta-manage: kd_two: error: 1 task(s) had not switched after 2s: cat[N] in pipe_read; the transition goes on [transition-stalled]
+-- wait --signal 500ms kd_two
+exit 0
+kd_two  enabled
 -- unload --dry-run kd_two
 exit 0
 would disable kd_two
--- load /m/kd_cum.ko
-exit 1
-! kdelta-manage: kd_cum: error: kd_two is in transition [transition-running]
--- wait --signal 500ms
-exit 0
-kd_two  enabled after N s
 # replace
 -- load --replace /m/kd_crc.ko
 exit 1
@@ -541,6 +569,12 @@ exit 1
 -- load /m/kd_one.ko
 exit 1
 ! kdelta-manage: kd_one: error: lockdown is integrity, and the module has no signature [lockdown]
+-- check /m/kd_sig.ko
+exit 0
+-- load /m/kd_sig.ko
+exit 3
+! kdelta-manage: kd_sig: error: the kernel refused it: the signature is missing, broken or by an unknown key (
+kd_sig not loaded
 -- status
 exit 0
 lockdown    integrity; signatures of modules required
