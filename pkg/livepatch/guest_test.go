@@ -168,6 +168,7 @@ reader 1000
 (
 	until grep -q 1 /sys/kernel/livepatch/kd_two/transition 2>/dev/null; do sleep 0.2; done
 	(sleep 10; kill $R) &
+	sleep 1
 	kdelta-manage status kd_two >/tmp/status 2>&1
 	echo "exit $?" >>/tmp/status
 ) &

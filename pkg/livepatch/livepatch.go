@@ -330,7 +330,8 @@ func (s *System) state(name string) (State, bool) {
 		return "", false
 	}
 	switch transition := text(s.Sys, dir+"/transition") == "1"; {
-	case transition && enabled == "1":
+	case transition && (enabled == "1" || text(s.Sys, path.Join(moduleDir, name, "initstate")) == "coming"):
+		// The kernel sets "enabled" last, while the module's start still runs.
 		return Enabling, true
 	case transition:
 		return Disabling, true

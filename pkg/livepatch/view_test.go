@@ -174,3 +174,17 @@ func TestRemaining(t *testing.T) {
 	require.Equal(t, 1, rest)
 	require.Equal(t, before, all)
 }
+
+// The kernel begins a transition before it says that the patch is enabled; the module's start still runs then.
+func TestStarting(t *testing.T) {
+	k := newKernel(t, "6.1-stalled")
+	k.set(patchPath("livepatch_two", "enabled"), "0")
+	p, err := k.system().Get("livepatch_two")
+	require.NoError(t, err)
+	require.Equal(t, Disabling, p.State)
+	k.set("sys/module/livepatch_two/initstate", "coming")
+	p, err = k.system().Get("livepatch_two")
+	require.NoError(t, err)
+	require.Equal(t, Enabling, p.State)
+	require.Len(t, k.system().Blockers("livepatch_two"), 1)
+}
