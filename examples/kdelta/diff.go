@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/pkg/debuginfo"
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/digest"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
@@ -23,14 +25,19 @@ const (
 
 var diffCommand = &command{
 	name:  "diff",
-	args:  "[--json] [--all] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED",
+	args:  "[--json [--keys]] [--all] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED | --tree ORIGDIR PATCHEDDIR",
 	short: "say which functions and data differ between two builds of an object",
 	long: `
 Compares two builds of one x86-64 ELF object and lists the functions and data
 that are changed, new or removed, or differ by line numbers only, with causes.
 
 Exit code 0: the same, or line numbers only. 1: different. 2: trouble; the
-verdict is missing or cannot be relied on, and the diagnostics say why.`,
+verdict is missing or cannot be relied on, and the diagnostics say why.
+
+With --tree it compares the objects of two directories that have the same path
+in both, several at a time, and writes a row for each as it comes, in the order
+of paths, and a summary. An object that cannot be compared is a row, not the end
+of the run; it makes the exit code 2.`,
 	run: runDiff,
 }
 
@@ -53,6 +60,8 @@ func runDiff(e *env, c *command, args []string) int {
 	asJSON := fs.Bool("json", false, "write the document "+report.DiffSchema+" (kdelta schema prints its schema)")
 	all := fs.Bool("all", false, "list unchanged functions and data too")
 	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")
+	tree := fs.Bool("tree", false, "compare all objects (.o, .ko) of two directories; with --json as lines of "+report.TreeSchema)
+	keys := fs.Bool("keys", false, "add to the JSON digests of the inputs, rules and options, and fingerprints of the listed functions")
 	color := fs.Bool("color", false, "colour the text")
 	var opts elfdiff.Options
 	fs.Var((*pins)(&opts.Pins), "pin", "make two symbols a pair, by `ORIG=PATCHED`; may be repeated")
@@ -61,9 +70,13 @@ func runDiff(e *env, c *command, args []string) int {
 		return fail(err)
 	}
 	opts.NoLines, opts.Brief = *noLines, !*all
+	if *tree {
+		opts.Brief = true
+		return runTree(context.Background(), e, names[0], names[1], &opts, *asJSON, *all)
+	}
 
 	text := report.TextOptions{Color: *color}
-	r, err := compare(context.Background(), names[0], names[1], &opts)
+	r, graphs, err := compare(context.Background(), names[0], names[1], &opts)
 	if err != nil {
 		ds := findings(err, codeStopped, "")
 		if *asJSON {
@@ -73,6 +86,9 @@ func runDiff(e *env, c *command, args []string) int {
 		return exitTrouble
 	}
 	r.All = *all
+	if *keys && *asJSON {
+		addKeys(r, graphs, &opts)
+	}
 	if *asJSON {
 		e.fault = r.WriteJSON(e.out)
 	} else {
@@ -89,13 +105,28 @@ func runDiff(e *env, c *command, args []string) int {
 
 // compare makes the whole way from two files to a report. Debug information is
 // read when it has something to add, and both objects have it.
-func compare(ctx context.Context, orig, patched string, opts *elfdiff.Options) (*report.Diff, error) {
+func compare(ctx context.Context, orig, patched string, opts *elfdiff.Options) (*report.Diff, [2]*elfdiff.Graph, error) {
 	r, graphs, err := compareGraphs(ctx, orig, patched, opts)
 	if err == nil && report.NeedsDebug(r.Delta) {
 		a, b := debugInfos(graphs)
 		r.AddDebug(graphs[0], graphs[1], a, b)
 	}
-	return r, err
+	return r, graphs, err
+}
+
+// addKeys adds what a cache may be keyed on.
+func addKeys(r *report.Diff, graphs [2]*elfdiff.Graph, opts *elfdiff.Options) {
+	r.Digests = &report.Digests{Orig: digest.Bytes(graphs[0].File.Data), Patched: digest.Bytes(graphs[1].File.Data), Rules: digest.Rules(graphs[0].Rules), Options: digest.Options(opts)}
+	r.Fingerprints = func(f *elfdiff.Function) (orig, patched string) {
+		text := func(g *elfdiff.Graph, u elfdiff.UnitID) string {
+			if u == 0 {
+				return ""
+			}
+			p := g.Fingerprint(u)
+			return hex.EncodeToString(p[:])
+		}
+		return text(graphs[0], f.Orig), text(graphs[1], f.Patched)
+	}
 }
 
 // debugInfos gives the debug information of two objects; nil for both unless both have it.

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// mapFile maps a file for reading until the program ends; nil when that cannot be done.
+// mapFile maps a file for reading, until unmapFile or the end of the program; nil when that cannot be done.
 func mapFile(f *os.File, size int64) []byte {
 	if size != int64(int(size)) {
 		return nil
@@ -15,4 +15,11 @@ func mapFile(f *os.File, size int64) []byte {
 		return nil
 	}
 	return data
+}
+
+// unmapFile gives back what mapFile gave; other slices are left alone.
+func unmapFile(data []byte) {
+	if len(data) >= mapFrom {
+		_ = syscall.Munmap(data) // knows what it has mapped
+	}
 }

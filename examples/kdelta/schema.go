@@ -8,17 +8,18 @@ import (
 
 var schemaCommand = &command{
 	name:  "schema",
-	args:  "[--patch | --explain | --verify]",
+	args:  "[--patch | --explain | --verify | --tree]",
 	short: "print the JSON schema of what diff, patch, explain and verify write with --json",
 	long: "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " +
-		report.ExplainSchema + ", with --verify of " + report.VerifySchema + ".",
+		report.ExplainSchema + ", with --verify of " + report.VerifySchema +
+		", with --tree of a line of " + report.TreeSchema + ".",
 	run: func(e *env, c *command, args []string) int {
 		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 		text, n := report.Schema(), 0
 		for _, s := range []struct {
 			flag, name string
 			text       func() string
-		}{{"patch", report.PatchSchema, report.SchemaOfPatch}, {"explain", report.ExplainSchema, report.SchemaOfExplain}, {"verify", report.VerifySchema, report.SchemaOfVerify}} {
+		}{{"patch", report.PatchSchema, report.SchemaOfPatch}, {"explain", report.ExplainSchema, report.SchemaOfExplain}, {"verify", report.VerifySchema, report.SchemaOfVerify}, {"tree", report.TreeSchema, report.SchemaOfTree}} {
 			fs.BoolFunc(s.flag, "that of "+s.name, func(string) error {
 				text = s.text()
 				n++

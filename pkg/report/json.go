@@ -35,6 +35,8 @@ type jsonFunction struct {
 	Members     []string    `json:"members"`
 	Aliases     []string    `json:"aliases"`
 	Causes      []jsonCause `json:"causes"`
+
+	Fingerprints *jsonSides[string] `json:"fingerprints,omitempty"`
 }
 
 type jsonDatum struct {
@@ -109,6 +111,7 @@ type jsonSummary struct {
 	Data        jsonCounts           `json:"data"`
 	Bytes       jsonSides[jsonBytes] `json:"bytes"`
 	Relaxations []jsonRelaxation     `json:"relaxations"`
+	Digests     *Digests             `json:"digests,omitempty"`
 }
 
 // WriteJSON writes the document DiffSchema, a row for each verdict and diagnostic.
@@ -120,7 +123,12 @@ func (r *Diff) WriteJSON(w io.Writer) error {
 		if !r.shown(f.Status) {
 			continue
 		}
-		d.row(functionRow(f))
+		row := functionRow(f)
+		if r.Fingerprints != nil {
+			orig, patched := r.Fingerprints(f)
+			row.Fingerprints = &jsonSides[string]{orig, patched}
+		}
+		d.row(row)
 	}
 	d.end()
 	d.list("data")
@@ -170,6 +178,7 @@ func (r *Diff) summary() jsonSummary {
 		Functions: countsOf(&t.functions),
 		Data:      countsOf(&t.data),
 		Bytes:     jsonSides[jsonBytes]{bytesOf(r.Delta.Orig), bytesOf(r.Delta.Patched)},
+		Digests:   r.Digests,
 		Relaxations: []jsonRelaxation{
 			{Name: "line", Enabled: !r.NoLines, Count: uint64(t.lines), Unit: "differences"},
 			{Name: "padding", Enabled: true, Count: r.Delta.Orig.Padding + r.Delta.Patched.Padding, Unit: "bytes"},

@@ -45,6 +45,17 @@ type Diff struct {
 	Rules   string // the version of the rules that the graphs were made with
 	NoLines bool   // the relaxation "line" was off, as in elfdiff.Options
 	All     bool   // list unchanged functions and data too
+	Digests *Digests
+	// Fingerprints gives those of both sides, "" where there is none; nil: JSON has none.
+	Fingerprints func(*elfdiff.Function) (orig, patched string)
+}
+
+// Digests name by content what a result depends on, in whatever form the caller chose.
+type Digests struct {
+	Orig    string `json:"orig"`
+	Patched string `json:"patched"`
+	Rules   string `json:"rules"`
+	Options string `json:"options"`
 }
 
 // statuses is the order in which text lists verdicts.

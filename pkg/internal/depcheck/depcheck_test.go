@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"pkg/object", "x86"},
 	{"symbols", "reloc", "pkg/synth"},
 	{"elfdiff"},
-	{"pkg/klp", "pkg/kernel"},
+	{"pkg/klp", "pkg/kernel", "pkg/batch", "pkg/digest"},
 	{"pkg/kernel/image", "pkg/livepatch"},
 	{"pkg/patch", "pkg/debuginfo", "pkg/verify", "pkg/kernel/runpre"}, // nothing below pkg/report may know of debug information: it decides nothing
 	{"pkg/report", "pkg/module"},
@@ -30,7 +30,7 @@ var layers = [][]string{
 
 // lean are the packages that other programs link: with what is in thirdParty
 // and the standard library, nothing else.
-var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/debuginfo", "pkg/report", "pkg/verify"}
+var lean = []string{"elfdiff", "reloc", "symbols", "x86", "pkg/diag", "pkg/object", "pkg/kernel", "pkg/klp", "pkg/patch", "pkg/debuginfo", "pkg/report", "pkg/verify", "pkg/batch"}
 
 var thirdParty = []string{"github.com/ianlancetaylor/demangle", "golang.org/x/arch"}
 
