@@ -22,7 +22,7 @@ const exitUsage = 64
 
 var createDiffObjectCommand = &command{
 	name:  "create-diff-object",
-	args:  "[-d] [-a] ORIG PATCHED PARENT SYMTAB SYMVERS NAME OUT",
+	args:  "[-d] [-a] [--no-verify] ORIG PATCHED PARENT SYMTAB SYMVERS NAME OUT",
 	short: "take the place of kpatch's program of that name",
 	long: `
 Takes the arguments, prints the lines and gives the exit codes of kpatch's
@@ -52,6 +52,7 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	for _, name := range []string{"a", "klp-arch"} {
 		fs.BoolVar(&arch, name, false, "for kernels before 5.8, which resolve symbols after they have read the patch's tables")
 	}
+	unproved := fs.Bool("no-verify", false, "write without the proof that kdelta verify gives")
 	arg, err := c.parse(e, fs, args, 7)
 	if err != nil {
 		if fail(err) == 0 {
@@ -75,7 +76,7 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	}
 	a := &patchArgs{
 		pairs: []pairArgs{{object: parent, orig: arg[0], patched: arg[1]}}, out: arg[6], format: elfdiff.FormatKpatch,
-		symbols: []symbolFile{{arg[3], parent}}, symvers: []string{arg[4]}, partial: true, late: arch, rules: rules,
+		symbols: []symbolFile{{arg[3], parent}}, symvers: []string{arg[4]}, partial: true, late: arch, rules: rules, unproved: *unproved,
 	}
 	r := &report.Patch{}
 	code := a.run(context.Background(), r)

@@ -19,7 +19,7 @@ const exitKlpDiff = 255
 
 var klpDiffCommand = &command{
 	name:  "klp-diff",
-	args:  "[-d] ORIG PATCHED OUT",
+	args:  "[-d] [--no-verify] ORIG PATCHED OUT",
 	short: "take the place of objtool klp diff",
 	long: `
 Takes the arguments of objtool klp diff and writes the same intermediate form. The
@@ -38,6 +38,7 @@ func runKlpDiff(e *env, c *command, args []string) int {
 	e.trouble = exitKlpDiff
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	var debug bool
+	unproved := fs.Bool("no-verify", false, "write without the proof that kdelta verify gives")
 	for _, name := range []string{"d", "debug", "debug-correlate", "debug-clone"} {
 		fs.BoolVar(&debug, name, false, "print notes too")
 	}
@@ -53,15 +54,15 @@ func runKlpDiff(e *env, c *command, args []string) int {
 	if err == nil {
 		var f *object.File
 		if f, err = object.Parse(data, object.Options{Name: orig}); err == nil {
-			return klpDiff(e, moduleOf(f, orig), arg, debug)
+			return klpDiff(e, moduleOf(f, orig), arg, debug, *unproved)
 		}
 	}
 	_ = report.WriteDiagnosticsText(e.err, findings(err, codeStopped, orig), report.TextOptions{})
 	return exitKlpDiff
 }
 
-func klpDiff(e *env, objectName string, arg []string, debug bool) int {
-	a := &patchArgs{pairs: []pairArgs{{object: objectName, orig: arg[0], patched: arg[1]}}, out: arg[2], partial: true, rules: kernel.Rules()}
+func klpDiff(e *env, objectName string, arg []string, debug, unproved bool) int {
+	a := &patchArgs{pairs: []pairArgs{{object: objectName, orig: arg[0], patched: arg[1]}}, out: arg[2], partial: true, rules: kernel.Rules(), unproved: unproved}
 	a.symbols = []symbolFile{{arg[0], objectName}}
 	if vmlinux := filepath.Join(filepath.Dir(arg[0]), klp.Vmlinux); objectName == klp.Vmlinux {
 		if _, err := os.Stat(vmlinux); err == nil {
