@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -212,7 +211,7 @@ func (c *canon) lines(v *view, insns []insn, refs []ref) {
 func (p *prover) tableText(c *canon, v *view, sec object.SecID, sp span) {
 	for _, name := range v.tableNames() {
 		l := v.sorted[name]
-		lo := sort.Search(len(l), func(i int) bool { return compareSites(l[i], site{sec, sp.lo}) >= 0 })
+		lo := searchSite(l, site{sec, sp.lo})
 		for ; lo < len(l) && l[lo].sec == sec && l[lo].off < sp.hi; lo++ {
 			for _, e := range v.sites[name][l[lo]] {
 				if e.row.Exclude != "" {
@@ -268,6 +267,7 @@ func (p *prover) canonBody(v *view, sec object.SecID, off, n uint64, depth int, 
 // object and demands that the patch replaces them.
 func (p *prover) changed(pr *pair) {
 	q := pr.q
+	unmoved := stillOf(pr)
 	for i := range q.f.Sections {
 		if !q.f.Sections[i].Exec() {
 			continue
@@ -277,7 +277,12 @@ func (p *prover) changed(pr *pair) {
 			if s.Type() != elf.STT_FUNC || p.ctx.Err() != nil {
 				continue
 			}
-			p.changedFunc(pr, site{object.SecID(i), sp.lo}, s, sp.sym)
+			at := site{object.SecID(i), sp.lo}
+			if _, held := pr.at[at]; !held && unmoved.same(q, at.sec, sp) {
+				p.count("functions compared", 1)
+				continue
+			}
+			p.changedFunc(pr, at, s, sp.sym)
 		}
 	}
 }

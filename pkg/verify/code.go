@@ -79,7 +79,6 @@ func (c *checker) code(pairs []Pair) {
 		v := views[f]
 		if v == nil {
 			v = newView(f, c.rules)
-			v.index()
 			views[f] = v
 		}
 		return v
@@ -88,7 +87,9 @@ func (c *checker) code(pairs []Pair) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: open(pairs[i].Orig), q: open(pairs[i].Patched), at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
+		q := open(pairs[i].Patched)
+		q.index()
+		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: open(pairs[i].Orig), q: q, at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
 	}
 	p := &prover{checker: c, seen: map[itemKey]bool{}, from: map[site]itemKey{}, cover: map[object.SecID][]span{}, entries: map[site]bool{}}
 	p.machinery()

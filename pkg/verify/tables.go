@@ -30,7 +30,7 @@ func (p *prover) tables(it *item) {
 	q := it.pr.q
 	for _, name := range q.tableNames() {
 		l := q.sorted[name]
-		lo := sort.Search(len(l), func(i int) bool { return compareSites(l[i], it.q) >= 0 })
+		lo := searchSite(l, it.q)
 		for ; lo < len(l) && l[lo].sec == it.q.sec && l[lo].off < it.q.off+it.size; lo++ {
 			p.entriesAt(it, name, l[lo])
 		}
@@ -111,6 +111,7 @@ func (p *prover) entrySite(at site) bool {
 // tableNames lists the sections that hold tables, and sorts their sites.
 func (v *view) tableNames() []string {
 	if v.sorted == nil {
+		v.index()
 		v.sorted = map[string][]site{}
 		for name, m := range v.sites {
 			v.names = append(v.names, name)
@@ -124,6 +125,11 @@ func (v *view) tableNames() []string {
 		slices.Sort(v.names)
 	}
 	return v.names
+}
+
+// searchSite gives the first of sorted sites that is not before at.
+func searchSite(l []site, at site) int {
+	return sort.Search(len(l), func(i int) bool { return compareSites(l[i], at) >= 0 })
 }
 
 func compareSites(a, b site) int { return cmp.Or(cmp.Compare(a.sec, b.sec), cmp.Compare(a.off, b.off)) }
