@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -87,10 +88,18 @@ func (w *workspace) choose(ctx context.Context, k *target, p *patched, limit int
 	}
 	cached = cached && hit
 	var ds []diag.Diagnostic
+	included, hit, err := k.includedC()
+	if err != nil {
+		return nil, false, err
+	}
+	cached = cached && hit
 	for _, f := range plain {
 		switch _, ok := cmds[f]; {
 		case ok:
 			s.sources = append(s.sources, f)
+			if included[f] {
+				headers = append(headers, f)
+			}
 		case wants[f] != "":
 			ds = append(ds, generated(f, wants[f]))
 		default:
@@ -103,15 +112,14 @@ func (w *workspace) choose(ctx context.Context, k *target, p *patched, limit int
 	if len(headers) == 0 {
 		return s, cached, nil
 	}
-	in, hit, err := k.index()
+	x, hit, err := k.index()
 	if err != nil {
 		return nil, false, err
 	}
 	cached = cached && hit
 	for f, text := range p.files { // the patch may add includes
-		in[f] = append(scanIncludes(text), in[f]...)
+		x.add(f, scanIncludes(text))
 	}
-	users := in.resolveAll()
 	text := func(f string) string {
 		if t, ok := p.files[f]; ok {
 			return string(t)
@@ -133,16 +141,17 @@ func (w *workspace) choose(ctx context.Context, k *target, p *patched, limit int
 	}
 	var candidates []string
 	for _, h := range headers {
-		all := closure(users, []string{h})
-		if p.kinds[h] == kindC && len(all) == 1 {
+		all := x.closure(h)
+		if _, own := cmds[h]; p.kinds[h] == kindC && len(all) == 1 && !own {
 			return nil, false, failure(codeNotBuilt, diag.Place{File: h}, "Leave it out if the rest is right without it.",
 				"the kernel's configuration makes no object of this file, and no other file includes it")
 		}
 		names, everything := changedNames(string(p.before[h]), string(p.files[h]))
+		if !everything && len(names) == 0 {
+			continue // comments and layout
+		}
+		everything = everything || p.kinds[h] == kindC // what it defines is code of whoever includes it
 		if !everything {
-			if len(names) == 0 {
-				continue // comments and layout
-			}
 			var some []string
 			if some, everything = affected(all, names, cachedText); !everything {
 				candidates = append(candidates, some...)
@@ -267,7 +276,7 @@ func (w *workspace) compileAll(ctx context.Context, k *target, objs []built, cmd
 	wg.Wait()
 	var ds []diag.Diagnostic
 	for i, err := range errs {
-		if err == nil {
+		if err == nil || i%2 == 1 && errs[i-1] != nil { // the original says it all
 			continue
 		}
 		var one diag.Diagnostic
@@ -286,9 +295,12 @@ func (w *workspace) compileAll(ctx context.Context, k *target, objs []built, cmd
 func (w *workspace) compile(ctx context.Context, k *target, cmd *command, p *patched, trees *treeMaker) (object string, cached bool, err error) {
 	parts := []string{k.release, k.version, k.compilerID, string(cmd.encode()), strings.Join(extraFlags, " ")}
 	if p != nil {
+		included, _, err := k.includedC()
+		if err != nil {
+			return "", false, err
+		}
 		for _, f := range sortedKeys(p.files) {
-			// Another object's own source does not matter; whether C without an object is included is not asked here.
-			if p.kinds[f] != kindC || f == cmd.Source || !k.has("commands/"+f+".json") {
+			if p.kinds[f] != kindC || f == cmd.Source || included[f] { // another object's own source does not matter
 				parts = append(parts, f, string(p.files[f]))
 			}
 		}
@@ -434,23 +446,22 @@ func (w *workspace) explain(k *target, source string, d diag.Diagnostic) diag.Di
 	return out
 }
 
-// defined looks for a name near a source file, and in the headers.
+// defined looks for a name in the headers and in the part of the source that a file is of.
 func (k *target) defined(source, name string) string {
 	want := map[string]bool{name: true}
-	for _, dir := range []string{path.Dir(source), "include/linux", "include/net"} {
-		files, err := os.ReadDir(filepath.Join(k.source, dir))
-		if err != nil {
-			continue
-		}
-		for _, f := range files {
-			n := path.Join(dir, f.Name())
-			if n == source || f.IsDir() {
-				continue
+	top, _, _ := strings.Cut(source, "/")
+	found := ""
+	for _, dir := range []string{path.Dir(source), "include", top} {
+		_ = filepath.WalkDir(filepath.Join(k.source, dir), func(p string, d fs.DirEntry, err error) error {
+			rel := strings.TrimPrefix(p, k.source+"/")
+			if err != nil || found != "" || !d.Type().IsRegular() || rel == source || filepath.Ext(p) != ".c" && filepath.Ext(p) != ".h" {
+				return err
 			}
-			if text, err := os.ReadFile(filepath.Join(k.source, n)); err == nil && mentions(string(text), want) {
-				return n
+			if text, err := os.ReadFile(p); err == nil && mentions(string(text), want) {
+				found = rel
 			}
-		}
+			return nil
+		})
 	}
-	return ""
+	return found
 }

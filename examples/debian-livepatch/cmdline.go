@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -184,6 +185,20 @@ func wanting(errs, src string) map[string]string {
 			if f, _, ok := strings.Cut(by, ".o'"); ok {
 				out[path.Clean(f)+".c"] = strings.TrimSpace(strings.ReplaceAll(line, src+"/", ""))
 			}
+		}
+	}
+	return out
+}
+
+var sideFolder = regexp.MustCompile(`(?m)^(?:core|drivers|libs)-(?:y|\$\((CONFIG_\w+)\))\s*[:+]?=\s*(\S+)/\s*$`)
+
+// sideFolders gives the folders that a Makefile adds to the kernel by core-y, drivers-y or
+// libs-y, as far as the configuration has them.
+func sideFolders(makefile, config string) []string {
+	var out []string
+	for _, m := range sideFolder.FindAllStringSubmatch(makefile, -1) {
+		if m[1] == "" || strings.Contains("\n"+config, "\n"+m[1]+"=y\n") {
+			out = append(out, m[2])
 		}
 	}
 	return out

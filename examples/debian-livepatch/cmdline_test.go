@@ -56,6 +56,17 @@ func TestWanting(t *testing.T) {
 		wanting("make[3]: *** No rule to make target '/w/source/crypto/x/p.asn1.h', needed by '/w/source/crypto/x/p.o'.\nmake[2]: *** No rule to make target '/w/source/fs/no.o'.\n", "/w/source"))
 }
 
+func TestSideFolders(t *testing.T) {
+	require.Equal(t, []string{"lib", "arch/x86/lib", "arch/x86/pci"}, sideFolders(`
+core-y		:=
+libs-y		:= lib/
+libs-y  += arch/x86/lib/
+drivers-$(CONFIG_MATH_EMULATION) += arch/x86/math-emu/
+drivers-$(CONFIG_PCI)            += arch/x86/pci/
+drivers-y-not += x/
+`, "CONFIG_PCI=y\n# CONFIG_MATH_EMULATION is not set\n"))
+}
+
 func TestParseDeps(t *testing.T) {
 	require.Equal(t, []string{"/s/a.c", "/s/a.h", "/s/b.h"}, parseDeps("/o/a.o: /s/a.c /s/a.h \\\n  /s/b.h\n\nx: y\n"))
 	require.Empty(t, parseDeps(""))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -75,6 +76,9 @@ func (o *options) finish(ctx context.Context, w *workspace, k *target, objs []bu
 		if err != nil {
 			return false, "", err
 		}
+		if len(pairs) == 0 {
+			return false, "", failure(diag.NothingChanged, diag.Place{}, "", "no object differs")
+		}
 		r, err = build.Module(ctx, img, modules, pairs, build.Options{Name: o.name, Describe: "Livepatch for " + k.release, Signer: sign})
 		if r != nil {
 			notes = append(notes, r.Diagnostics...)
@@ -116,6 +120,9 @@ func load(objs []built) (pairs []module.Pair, modules []*image.Module, err error
 			if *side.to, err = object.Parse(data, object.Options{Name: name}); err != nil {
 				return nil, nil, err
 			}
+		}
+		if b.header && bytes.Equal(p.Orig.Data, p.Patched.Data) {
+			continue // it includes the changed header, without a consequence
 		}
 		pairs = append(pairs, p)
 		if b.ko == "" || seen[b.Object] {

@@ -8,9 +8,111 @@ import (
 	"strings"
 )
 
-// includes says for each file of the source what it includes, as written:
-// `"x.h"` or `<x.h>`.
-type includes map[string][]string
+// index says who includes what in a source, so that a question about one header costs
+// little: strings are cut apart only when they are asked for.
+type index struct {
+	includers map[string]string // by base name of what is included: "INCLUDE\tFILE\tINCLUDE\tFILE...", as written: `"x.h"` or `<x.h>`
+	files     map[string]string // by base name: "FILE\tFILE..."
+	extra     map[string][]string
+}
+
+// makeIndex makes an index from what each file includes, in the form that parseIndex reads.
+func makeIndex(includes map[string][]string) []byte {
+	includers, files := make(map[string][]string), make(map[string][]string)
+	for _, f := range sortedKeys(includes) {
+		files[path.Base(f)] = append(files[path.Base(f)], f)
+		for _, inc := range includes[f] {
+			b := path.Base(inc[1 : len(inc)-1])
+			includers[b] = append(includers[b], inc, f)
+		}
+	}
+	var out bytes.Buffer
+	for _, part := range []struct {
+		kind byte
+		of   map[string][]string
+	}{{'F', files}, {'I', includers}} {
+		for _, b := range sortedKeys(part.of) {
+			out.WriteByte(part.kind)
+			out.WriteString(b)
+			for _, s := range part.of[b] {
+				out.WriteByte('\t')
+				out.WriteString(s)
+			}
+			out.WriteByte('\n')
+		}
+	}
+	return out.Bytes()
+}
+
+func parseIndex(text string) *index {
+	x := &index{includers: make(map[string]string), files: make(map[string]string), extra: make(map[string][]string)}
+	for line := range strings.Lines(text) {
+		name, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		switch {
+		case strings.HasPrefix(name, "F"):
+			x.files[name[1:]] = rest
+		case strings.HasPrefix(name, "I"):
+			x.includers[name[1:]] = rest
+		}
+	}
+	return x
+}
+
+// add makes a file known that a patch changes: what it included before counts still.
+func (x *index) add(file string, includes []string) {
+	x.extra[file] = includes
+	if !x.has(file) {
+		b := path.Base(file)
+		x.files[b] = strings.TrimPrefix(x.files[b]+"\t"+file, "\t")
+	}
+}
+
+func (x *index) has(file string) bool {
+	for f := range strings.SplitSeq(x.files[path.Base(file)], "\t") {
+		if f == file {
+			return true
+		}
+	}
+	return false
+}
+
+// users gives the files that include one.
+func (x *index) users(file string) []string {
+	var out []string
+	type key struct{ dir, inc string }
+	known := make(map[key]bool)
+	check := func(inc, by string) {
+		k := key{inc: inc}
+		if inc[0] == '"' {
+			k.dir = path.Dir(by)
+		}
+		is, ok := known[k]
+		if !ok {
+			is = slices.Contains(x.resolve(k.dir, inc), file)
+			known[k] = is
+		}
+		if is {
+			out = append(out, by)
+		}
+	}
+	next := x.includers[path.Base(file)]
+	for next != "" {
+		var inc, by string
+		inc, next, _ = strings.Cut(next, "\t")
+		by, next, _ = strings.Cut(next, "\t")
+		if inc != "" {
+			check(inc, by)
+		}
+	}
+	for by, list := range x.extra {
+		for _, inc := range list {
+			if path.Base(inc[1:len(inc)-1]) == path.Base(file) {
+				check(inc, by)
+			}
+		}
+	}
+	return out
+}
 
 // scanIncludes finds the #include lines of a file.
 func scanIncludes(text []byte) []string {
@@ -45,33 +147,10 @@ func scanIncludes(text []byte) []string {
 		default:
 			continue // by macro
 		}
-		if k := bytes.IndexByte(line[1:], end); k > 0 {
+		if k := bytes.IndexByte(line[1:], end); k > 0 && !bytes.ContainsAny(line[:k+2], "\t\r") {
 			out = append(out, string(line[:k+2]))
 		}
 	}
-}
-
-// encode writes the index: a line for each file, fields between tabs.
-func (in includes) encode() []byte {
-	var b bytes.Buffer
-	for _, f := range sortedKeys(in) {
-		b.WriteString(f)
-		for _, i := range in[f] {
-			b.WriteByte('\t')
-			b.WriteString(i)
-		}
-		b.WriteByte('\n')
-	}
-	return b.Bytes()
-}
-
-func decodeIncludes(text string) includes {
-	in := make(includes)
-	for line := range strings.Lines(text) {
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		in[f[0]] = f[1:]
-	}
-	return in
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
@@ -86,53 +165,26 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 // searched are the folders that every object of an x86 kernel looks into, first to last.
 var searched = []string{"arch/x86/include", "include", "arch/x86/include/uapi", "include/uapi"}
 
-// resolveAll inverts the index: who includes a file. An include that names no file
-// of the source by the rules of the compiler may mean any that ends so (the
-// folders that single Makefiles add are not known here); <asm/x.h> may also be
-// a generated file that includes <asm-generic/x.h>.
-func (in includes) resolveAll() map[string][]string {
-	bySuffix := make(map[string][]string) // by base name
-	for f := range in {
-		bySuffix[path.Base(f)] = append(bySuffix[path.Base(f)], f)
-	}
-	users := make(map[string][]string)
-	type key struct{ dir, inc string }
-	known := make(map[key][]string)
-	for f, list := range in {
-		for _, inc := range list {
-			k := key{inc: inc}
-			if inc[0] == '"' {
-				k.dir = path.Dir(f)
-			}
-			targets, ok := known[k]
-			if !ok {
-				targets = in.resolve(k.dir, inc, bySuffix)
-				known[k] = targets
-			}
-			for _, t := range targets {
-				users[t] = append(users[t], f)
-			}
-		}
-	}
-	return users
-}
-
-func (in includes) resolve(dir, inc string, bySuffix map[string][]string) []string {
+// resolve gives the files that an include may mean. One that names no file of the source
+// by the rules of the compiler may mean any that ends so (the folders that single
+// Makefiles add are not known here); <asm/x.h> may also be a generated file that
+// includes <asm-generic/x.h>.
+func (x *index) resolve(dir, inc string) []string {
 	name := inc[1 : len(inc)-1]
 	if inc[0] == '"' {
-		if t := path.Join(dir, name); in[t] != nil {
+		if t := path.Join(dir, name); x.has(t) {
 			return []string{t}
 		}
 	}
 	var out []string
 	for _, d := range searched {
-		if t := path.Join(d, name); in[t] != nil {
+		if t := path.Join(d, name); x.has(t) {
 			out = append(out, t)
 			break
 		}
 	}
 	if rest, ok := strings.CutPrefix(name, "asm/"); ok {
-		if t := "include/asm-generic/" + rest; in[t] != nil {
+		if t := "include/asm-generic/" + rest; x.has(t) {
 			out = append(out, t)
 		}
 	}
@@ -141,8 +193,8 @@ func (in includes) resolve(dir, inc string, bySuffix map[string][]string) []stri
 		for strings.HasPrefix(clean, "../") {
 			clean = clean[3:]
 		}
-		for _, f := range bySuffix[path.Base(clean)] {
-			if f == clean || strings.HasSuffix(f, "/"+clean) {
+		for f := range strings.SplitSeq(x.files[path.Base(clean)], "\t") {
+			if f != "" && (f == clean || strings.HasSuffix(f, "/"+clean)) {
 				out = append(out, f)
 			}
 		}
@@ -150,17 +202,33 @@ func (in includes) resolve(dir, inc string, bySuffix map[string][]string) []stri
 	return out
 }
 
-// closure gives all files that include one of the given, directly or not, with these.
-func closure(users map[string][]string, from []string) []string {
+// includedC gives the C files that others include, sorted.
+func (x *index) includedC() []string {
 	seen := make(map[string]bool)
-	work := slices.Clone(from)
-	for _, f := range from {
-		seen[f] = true
+	for base, list := range x.includers {
+		if !strings.HasSuffix(base, ".c") {
+			continue
+		}
+		for list != "" {
+			var inc, by string
+			inc, list, _ = strings.Cut(list, "\t")
+			by, list, _ = strings.Cut(list, "\t")
+			for _, f := range x.resolve(path.Dir(by), inc) {
+				seen[f] = true
+			}
+		}
 	}
+	return sortedKeys(seen)
+}
+
+// closure gives all files that include one, directly or not, with this one.
+func (x *index) closure(file string) []string {
+	seen := map[string]bool{file: true}
+	work := []string{file}
 	for len(work) > 0 {
 		f := work[len(work)-1]
 		work = work[:len(work)-1]
-		for _, u := range users[f] {
+		for _, u := range x.users(f) {
 			if !seen[u] {
 				seen[u] = true
 				work = append(work, u)
@@ -174,41 +242,61 @@ func closure(users map[string][]string, from []string) []string {
 // code the changed names can take part: they mention one of them, or a function or
 // macro of a header that does, and so on. all: a name reaches something that is
 // neither, so every C file counts. text gives a file's contents after the change.
+// A name counts as mentioned also where a macro has a part of it next to ##; one that
+// is put together from two arguments is not seen.
 func affected(files []string, names []string, text func(string) string) (out []string, all bool) {
 	want := make(map[string]bool)
 	for _, n := range names {
 		want[n] = true
 	}
-	headers := make(map[string][]item)
-	for _, f := range files {
-		if !strings.HasSuffix(f, ".c") {
-			headers[f] = nil
+	parts := make(map[string][]item) // of files that were looked into
+	mentioned := func(f string, each func(item)) {
+		t := text(f)
+		paste := strings.Contains(t, "##")
+		if !paste && !mentions(t, want) {
+			return
+		}
+		if parts[f] == nil {
+			parts[f] = items(t)
+		}
+		for _, it := range parts[f] {
+			if mentions(it.text, want) || paste && pastes(it, want) {
+				each(it)
+			}
 		}
 	}
-	for grown := true; grown; {
+	for grown := true; grown && !all; {
 		grown = false
-		for f := range headers {
-			t := text(f)
-			if !mentions(t, want) {
+		for _, f := range files {
+			if strings.HasSuffix(f, ".c") {
 				continue
 			}
-			if headers[f] == nil {
-				headers[f] = items(t)
-			}
-			for _, it := range headers[f] {
+			mentioned(f, func(it item) {
 				switch {
-				case want[it.name] && it.name != "", !mentions(it.text, want):
+				case it.name != "" && want[it.name]:
 				case it.kind == itemOther: // a type, a variable, a conditional that asks for a macro
-					return nil, true
+					all = true
 				default:
 					want[it.name] = true
 					grown = true
 				}
-			}
+			})
 		}
 	}
+	if all {
+		return nil, true
+	}
 	for _, f := range files {
-		if strings.HasSuffix(f, ".c") && mentions(text(f), want) {
+		if !strings.HasSuffix(f, ".c") {
+			continue
+		}
+		found := false
+		if mentions(text(f), want) {
+			found = true
+		} else if strings.Contains(text(f), "##") {
+			mentioned(f, func(item) { found = true })
+		}
+		if found {
 			out = append(out, f)
 		}
 	}

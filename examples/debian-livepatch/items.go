@@ -9,8 +9,8 @@ import (
 type itemKind uint8
 
 const (
-	itemOther     itemKind = iota // types, variables, conditionals
-	itemFunction                  // a definition with a body
+	itemOther     itemKind = iota // types, variables, other functions, conditionals
+	itemFunction                  // the definition of an inline function: it is code only where it is used
 	itemMacro                     // #define, #undef
 	itemPrototype                 // a declaration of a function
 )
@@ -164,8 +164,10 @@ func newItem(text string) item {
 			it.name = ""
 		}
 		if it.name != "" {
-			it.kind = itemPrototype
-			if body {
+			switch {
+			case !body:
+				it.kind = itemPrototype
+			case strings.Contains(head, "inline"): // with underscores too
 				it.kind = itemFunction
 			}
 		}
@@ -238,8 +240,24 @@ func changedNames(before, after string) (names []string, all bool) {
 	return names, all
 }
 
-// mentions reports whether text has a name as a word.
+// mentions reports whether text has one of the names as a word.
 func mentions(text string, names map[string]bool) bool {
+	if len(names) <= 8 { // looking for each is faster than cutting the text into words
+		for n := range names {
+			for at := 0; n != ""; at++ {
+				i := strings.Index(text[at:], n)
+				if i < 0 {
+					break
+				}
+				at += i
+				end := at + len(n)
+				if (at == 0 || !isWord(text[at-1])) && (end == len(text) || !isWord(text[end])) {
+					return true
+				}
+			}
+		}
+		return false
+	}
 	for i := 0; i < len(text); {
 		if !isWord(text[i]) {
 			i++
@@ -255,4 +273,56 @@ func mentions(text string, names map[string]bool) bool {
 		i = j
 	}
 	return false
+}
+
+// pastes reports whether a piece may put one of the names together with ##: what stands
+// before it begins a name, or what stands behind it ends one. Parameters of the macro are
+// no words of their own.
+func pastes(it item, names map[string]bool) bool {
+	var params []string
+	for rest := it.text; ; {
+		before, after, ok := strings.Cut(rest, "##")
+		if !ok {
+			return false
+		}
+		if params == nil && it.kind == itemMacro {
+			params = append(parameters(it.text), "")
+		}
+		a, b := lastWord(before), firstWord(after)
+		if slices.Contains(params, a) {
+			a = ""
+		}
+		if slices.Contains(params, b) {
+			b = ""
+		}
+		for n := range names {
+			if a != "" && len(a) < len(n) && strings.HasPrefix(n, a) || b != "" && len(b) < len(n) && strings.HasSuffix(n, b) {
+				return true
+			}
+		}
+		rest = after
+	}
+}
+
+// parameters gives those of a macro.
+func parameters(text string) []string {
+	_, rest, ok := strings.Cut(text, "(")
+	list, _, closed := strings.Cut(rest, ")")
+	if !ok || !closed {
+		return nil
+	}
+	var out []string
+	for p := range strings.SplitSeq(list, ",") {
+		out = append(out, strings.TrimSuffix(strings.TrimSpace(p), "..."))
+	}
+	return out
+}
+
+func firstWord(s string) string {
+	s = strings.TrimLeft(s, " \n")
+	i := 0
+	for i < len(s) && isWord(s[i]) {
+		i++
+	}
+	return s[:i]
 }

@@ -73,6 +73,8 @@ func TestChangedNames(t *testing.T) {
 		{"#if X\n#endif", "#if Y\n#endif", nil, true},
 		{"DEFINE_THING(a, b);", "DEFINE_THING(a, c);", nil, true},
 		{"typedef int t;", "typedef long t;", nil, true},
+		{"static int f(void) { return 1; }", "static int f(void) { return 2; }", nil, true},
+		{"static __always_inline int f(void) { return 1; }", "static __always_inline int f(void) { return 2; }", []string{"f"}, false},
 	} {
 		names, all := changedNames(c.before, c.after)
 		require.Equal(t, c.names, names, c.after)
@@ -88,4 +90,33 @@ func FuzzItems(f *testing.F) {
 		require.Empty(t, names)
 		require.False(t, all)
 	})
+}
+
+func TestMentions(t *testing.T) {
+	for text, want := range map[string]bool{"f": true, "x f(y)": true, "ff": false, "f_": false, "_f f0 af": false, "ff f": true, "": false, "a.f": true} {
+		few, many := map[string]bool{"f": true}, map[string]bool{"f": true}
+		for _, n := range []string{"n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"} {
+			many[n] = true
+		}
+		require.Equal(t, want, mentions(text, few), text)
+		require.Equal(t, want, mentions(text, many), text)
+	}
+	require.False(t, mentions("x", map[string]bool{"": true}))
+}
+
+func TestPastes(t *testing.T) {
+	names := map[string]bool{"tcp_skb_can": true}
+	for text, want := range map[string]bool{
+		"#define OP(x) tcp_skb_##x()":            true,
+		"#define OP(x) tcp_ ## x ## _can()":      true,
+		"#define OP(x) x##_can()":                true,
+		"#define OP(t) t##_x":                    false, // a parameter
+		"#define OP(a, tcp) tcp##a":              false,
+		"#define OP(x) tcp_skb_can##x":           false, // the whole name begins another
+		"#define OP(x) udp_##x":                  false,
+		"#define OP(x, ...) f(x, ##__VA_ARGS__)": false,
+		"int x;":                                 false,
+	} {
+		require.Equal(t, want, pastes(newItem(text), names), text)
+	}
 }

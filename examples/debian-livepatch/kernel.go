@@ -370,15 +370,17 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 		}
 	}
 	cached = len(ask) == 0
-	// From the top, and where nothing leads there from the top (lib/ and others are
-	// named by the kernel's own Makefile only) from the folders on the way.
+	if cached {
+		return cmds, true, wants, nil
+	}
+	side, err := k.sideFolders()
+	if err != nil {
+		return nil, false, nil, err
+	}
 	groups := map[string][]string{"": ask}
-	for depth := 0; len(groups) > 0; depth++ {
+	for _, pass := range []bool{false, true} {
 		next := make(map[string][]string)
 		for _, folder := range sortedKeys(groups) {
-			if len(groups[folder]) == 0 {
-				continue
-			}
 			made, errs, err := k.make(ctx, t, folder, groups[folder])
 			if err != nil {
 				return nil, false, nil, err
@@ -388,7 +390,7 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 			}
 			for _, c := range made {
 				if c.listed {
-					if err := k.put("commands/"+c.Source+".json", c.encode()); err != nil {
+					if err := k.put(commandName(c.Source), c.encode()); err != nil {
 						return nil, false, nil, err
 					}
 					cmds[c.Source] = c
@@ -396,14 +398,15 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 			}
 			for _, s := range groups[folder] {
 				_, done := cmds[s]
-				if wants[s] != "" || done {
-					continue
-				}
-				if p := strings.Split(s, "/"); len(p) > depth+1 {
-					d := strings.Join(p[:depth+1], "/")
-					next[d] = append(next[d], s)
-				} else if err := k.put("commands/"+s+".json", (&command{Source: s}).encode()); err != nil {
-					return nil, false, nil, err
+				in := slices.IndexFunc(side, func(d string) bool { return strings.HasPrefix(s, d+"/") })
+				switch {
+				case done, wants[s] != "":
+				case !pass && in >= 0:
+					next[side[in]] = append(next[side[in]], s)
+				default:
+					if err := k.put(commandName(s), (&command{Source: s}).encode()); err != nil {
+						return nil, false, nil, err
+					}
 				}
 			}
 		}
@@ -412,18 +415,58 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 	return cmds, cached, wants, nil
 }
 
+// sideFolders gives the folders that only the kernel's own Makefiles lead to, not the
+// rules of the folder above them: in these make is asked from there. Deeper ones come first.
+func (k *target) sideFolders() ([]string, error) {
+	config, err := os.ReadFile(filepath.Join(k.headers, ".config"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, m := range []string{"arch/x86/Makefile", "Makefile"} {
+		text, err := os.ReadFile(filepath.Join(k.source, m))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sideFolders(string(text), string(config))...)
+	}
+	return out, nil
+}
+
+func commandName(source string) string { return "commands-" + cacheVersion + "/" + source + ".json" }
+
 func (k *target) loadCommand(source string) (command, bool) {
-	data, ok := k.get("commands/" + source + ".json")
+	data, ok := k.get(commandName(source))
 	if !ok {
 		return command{}, false
 	}
 	return decodeCommand(data)
 }
 
+// includedC gives the C files that other files include.
+func (k *target) includedC() (map[string]bool, bool, error) {
+	text, cached := k.get("included-c-" + cacheVersion)
+	if !cached {
+		x, _, err := k.index()
+		if err != nil {
+			return nil, false, err
+		}
+		text = []byte(strings.Join(x.includedC(), "\n") + "\n")
+		if err := k.put("included-c-"+cacheVersion, text); err != nil {
+			return nil, false, err
+		}
+	}
+	out := make(map[string]bool)
+	for f := range strings.FieldsSeq(string(text)) {
+		out[f] = true
+	}
+	return out, cached, nil
+}
+
 // index gives who includes what in the whole source.
-func (k *target) index() (includes, bool, error) {
-	if data, ok := k.get("includes"); ok {
-		return decodeIncludes(string(data)), true, nil
+func (k *target) index() (*index, bool, error) {
+	if data, ok := k.get("includes-" + cacheVersion); ok {
+		return parseIndex(string(data)), true, nil
 	}
 	var files []string
 	err := filepath.WalkDir(k.source, func(p string, d fs.DirEntry, err error) error {
@@ -459,14 +502,12 @@ func (k *target) index() (includes, bool, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, false, err
 	}
-	in := make(includes, len(files))
+	in := make(map[string][]string, len(files))
 	for i, f := range files {
-		if lists[i] == nil {
-			lists[i] = []string{}
-		}
 		in[f] = lists[i]
 	}
-	return in, false, k.put("includes", in.encode())
+	data := makeIndex(in)
+	return parseIndex(string(data)), false, k.put("includes-"+cacheVersion, data)
 }
 
 func (k *target) read(name string) ([]byte, error) {

@@ -92,9 +92,9 @@ var build = sync.OnceValues(func() (string, error) {
 })
 
 // livepatch runs the program with the cache that tests keep.
-func livepatch(t *testing.T, work, out string, patches ...string) (*outcome, []byte) {
+func livepatch(t *testing.T, release, work, out string, patches ...string) (*outcome, []byte) {
 	t.Helper()
-	args := []string{"--release", guest.Debian61, "--packages", guest.Root(t), "--work", work, "-o", out, "--json"}
+	args := []string{"--release", release, "--packages", guest.Root(t), "--work", work, "-o", out, "--json"}
 	for _, p := range patches {
 		args = append(args, "--patch", p)
 	}
@@ -132,9 +132,6 @@ func e2e(t *testing.T) string {
 			t.Skipf("no %s", p)
 		}
 	}
-	if _, err := os.Stat(fixesDir); err != nil {
-		t.Skipf("no %s", fixesDir)
-	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Skip(err)
@@ -144,6 +141,9 @@ func e2e(t *testing.T) string {
 
 func patchFile(t *testing.T, id string) string {
 	t.Helper()
+	if _, err := os.Stat(fixesDir); err != nil {
+		t.Skipf("no %s", fixesDir)
+	}
 	all, err := filepath.Glob(filepath.Join(fixesDir, id+"-*.patch"))
 	require.NoError(t, err)
 	require.Len(t, all, 1)
@@ -153,6 +153,7 @@ func patchFile(t *testing.T, id string) string {
 // TestFixes makes modules of real fixes, one by one and all of the kernel's image
 // together, and loads them into the stock kernel: each acts and is taken back.
 func TestFixes(t *testing.T) {
+	patchFile(t, "01")
 	work, dir := e2e(t), t.TempDir()
 	files := map[string][]byte{}
 	lib, err := os.ReadFile("../../../testdata/e2e/lib.sh")
@@ -164,7 +165,7 @@ func TestFixes(t *testing.T) {
 	for _, f := range fixes {
 		t.Run(f.id, func(t *testing.T) {
 			name := "fix_" + f.id
-			o, ko := livepatch(t, work, filepath.Join(dir, name+".ko"), patchFile(t, f.id))
+			o, ko := livepatch(t, guest.Debian61, work, filepath.Join(dir, name+".ko"), patchFile(t, f.id))
 			require.Equal(t, f.exit, o.Exit, "%v", o.Diagnostics)
 			if f.code != "" {
 				var codes []string
@@ -218,7 +219,7 @@ func TestFixes(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	o, ko := livepatch(t, work, filepath.Join(dir, "fix_all.ko"), together...)
+	o, ko := livepatch(t, guest.Debian61, work, filepath.Join(dir, "fix_all.ko"), together...)
 	require.Equal(t, exitWritten, o.Exit, "%v", o.Diagnostics)
 	require.Len(t, o.Replaced, 9)
 	files["/fix_all.ko"] = ko
@@ -239,11 +240,42 @@ func TestFixes(t *testing.T) {
 	}
 }
 
+// loadavg changes what /proc/loadavg says.
+const loadavg = `--- a/fs/proc/loadavg.c
++++ b/fs/proc/loadavg.c
+@@ -20 +20 @@
+-	seq_printf(m, "%lu.%02lu %lu.%02lu %lu.%02lu %u/%d %d\n",
++	seq_printf(m, "%lu.%02lu %lu.%02lu %lu.%02lu %u/%d %d kdelta\n",
+`
+
+// TestReleases goes from a patch to a loaded module on both releases.
+func TestReleases(t *testing.T) {
+	for _, release := range []string{guest.Debian61, guest.Debian612} {
+		t.Run(release, func(t *testing.T) {
+			work, dir := e2e(t), t.TempDir()
+			lib, err := os.ReadFile("../../../testdata/e2e/lib.sh")
+			require.NoError(t, err)
+			file := filepath.Join(dir, "loadavg.patch")
+			require.NoError(t, os.WriteFile(file, []byte(loadavg), 0o666))
+			o, ko := livepatch(t, release, work, filepath.Join(dir, "kd_loadavg.ko"), file)
+			require.Equal(t, exitWritten, o.Exit, "%v", o.Diagnostics)
+			r := guest.Run(t, guest.Config{Release: release, Files: map[string][]byte{"/lib.sh": lib, "/kd_loadavg.ko": ko},
+				Script: ". /lib.sh\nsee() { grep -c kdelta /proc/loadavg; }\nsee\nload kd_loadavg && see\nunload kd_loadavg\nsee\n"})
+			assert.Equal(t, "0\n1\nrmmod kd_loadavg: 0\n0\n", r.Out)
+			assert.Equal(t, "45056", r.Taint)
+			assert.Empty(t, r.Troubles())
+			if t.Failed() {
+				t.Log(r.Dmesg)
+			}
+		})
+	}
+}
+
 // TestAgain holds what the cache promises: the second run compiles nothing, asks make nothing, and gives the same module.
 func TestAgain(t *testing.T) {
 	work, out := e2e(t), filepath.Join(t.TempDir(), "again.ko")
-	_, first := livepatch(t, work, out, patchFile(t, "18"))
-	o, second := livepatch(t, work, out, patchFile(t, "18"))
+	_, first := livepatch(t, guest.Debian61, work, out, patchFile(t, "18"))
+	o, second := livepatch(t, guest.Debian61, work, out, patchFile(t, "18"))
 	require.Equal(t, first, second)
 	own := 0.0
 	for _, s := range o.Steps {
