@@ -73,6 +73,10 @@ func ParseSigner(key, cert []byte) (*Signer, error) {
 	if s.Cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("the certificate: %w", err)
 	}
+	// The kernel reads dates from 1970 to 9999 (crypto/asymmetric_keys), and takes a signature with any other for damaged.
+	if y := s.Cert.NotBefore.Year(); y < 1970 || s.Cert.NotAfter.Year() > 9999 {
+		return nil, fmt.Errorf("the certificate is valid from the year %d on, which the kernel cannot read", y)
+	}
 	pub, ok := s.Cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(s.Key.Public()) {
 		return nil, errors.New("the certificate is not that of the signing key")

@@ -103,6 +103,10 @@ func TestParseSignerErrors(t *testing.T) {
 		_, err := ParseSigner(c.key, c.cert)
 		assert.ErrorContains(t, err, c.want)
 	}
+	old, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{SerialNumber: big.NewInt(1)}, a.Public(), a)
+	require.NoError(t, err)
+	_, err = ParseSigner(keyA, old)
+	assert.ErrorContains(t, err, "the year 1", "no dates")
 	block, _ := pem.Decode(certA)
 	_, err = ParseSigner(keyA, block.Bytes)
 	assert.NoError(t, err, "DER")
