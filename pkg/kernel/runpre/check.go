@@ -74,10 +74,11 @@ type checker struct {
 	dataAt  []int32       // by section: 1 + where its item is in r.Data
 	queue   []object.SecID
 	votes   []vote
+	own     map[object.SymID]uint64 // tables of kallsyms
 }
 
 func run(f *object.File, w world, table *symbols.Table, kernel string) *Result {
-	c := &checker{f: f, w: w, kernel: kernel, r: &Result{Unlocated: map[object.SymID]string{}}}
+	c := &checker{f: f, w: w, kernel: kernel, r: &Result{Unlocated: map[object.SymID]string{}}, own: map[object.SymID]uint64{}}
 	c.r.Located = &symbols.Located{Source: "run-pre", File: f, Addr: map[object.SymID]uint64{}, Entry: map[object.SymID]int32{}, Table: table}
 	c.anchors = make([]anchor, len(f.Sections))
 	c.pending = make([][]int32, len(f.Sections))
@@ -343,7 +344,7 @@ func (c *checker) compare(sec object.SecID, from, n, addr uint64) ([]vote, *diff
 			return nil
 		}
 		for ; pos < end; pos++ {
-			if d := data[pos] ^ img[pos]; d != 0 && !(lines && isLine(from+pos, d)) {
+			if d := data[pos] ^ img[pos]; d != 0 && !(lines && isLine(from+pos, d)) && (exec || !c.rewritten(sec, from+pos)) {
 				return &diff{off: pos, at: pos}
 			}
 		}
@@ -401,6 +402,23 @@ func isLine(off uint64, bits byte) bool {
 	return false
 }
 
+// sortNeeded is a variable that the build clears in the linked kernel when it has sorted the exception table (scripts/sorttable.c).
+const sortNeeded = "main_extable_sort_needed"
+
+// rewritten reports whether the build writes to the data at an offset after the link.
+func (c *checker) rewritten(sec object.SecID, off uint64) bool {
+	l := c.bySec[sec]
+	i := sort.Search(len(l), func(i int) bool { return c.f.Symbols[l[i]].Value > off }) - 1
+	if i < 0 {
+		return false
+	}
+	s := &c.f.Symbols[l[i]]
+	return s.Name == sortNeeded && off-s.Value < s.Size
+}
+
+// ownTable reports whether a symbol is one of the tables of kallsyms, which are made after the symbols are known and are not among them.
+func ownTable(name string) bool { return strings.HasPrefix(name, "kallsyms_") }
+
 // followed gives what is known of a relocation type; false for those that do not say where they lead.
 func followed(t elf.R_X86_64) (reloc.Info, bool) {
 	i, ok := reloc.Lookup(t)
@@ -450,6 +468,13 @@ func (c *checker) reference(r *object.Reloc, info reloc.Info, to uint64, code bo
 	case sym.Sec == 0:
 		if c.w.named(sym.Name, s) || sym.Bind() == elf.STB_WEAK && uint32(s) == 0 {
 			return vote{}, nil
+		}
+		if ownTable(sym.Name) && c.w.first(sym.Name) < 0 {
+			// All that can be said: it is always the same place.
+			if at, ok := c.own[r.Sym]; !ok || c.w.same(at, s) {
+				c.own[r.Sym] = s
+				return vote{}, nil
+			}
 		}
 		return differ(c.w.describe(to + bias))
 	}

@@ -663,3 +663,30 @@ func TestLineOfDebugMessage(t *testing.T) {
 		t.Error("what is not the line differs")
 	}
 }
+
+// The build clears a variable after the link; the tables of kallsyms are not among the symbols, but always at one place.
+func TestAfterTheLink(t *testing.T) {
+	secs := func(second string) []sect {
+		return append(sample(),
+			sect{name: ".init.data", addr: base + 0x700000, data: []byte("\x01\x00\x00\x00\x07"), syms: []sym{{"main_extable_sort_needed", 0, 4, lobj}, {"after", 4, 1, lobj}}},
+			sect{name: ".text.k", addr: base + 0x2000, data: []byte("\x48\xc7\xc7\x00\x00\x00\x00\x48\xc7\xc7\x00\x00\x00\x00\xc3"), syms: []sym{{"k", 0, 15, global}},
+				rels: []rel{{3, elf.R_X86_64_32S, "kallsyms_names", 0}, {10, elf.R_X86_64_32S, second, 0}}})
+	}
+	linked := func(second string, sorted, after byte) *image.Kernel {
+		s := secs(second)
+		s[len(s)-2].data[0], s[len(s)-2].data[4] = sorted, after
+		k := link(t, s, append(others(), image.Symbol{Name: "kallsyms_names", Addr: base + 0x300000, Type: 'r'})...)
+		// As kallsyms does, it leaves its own tables out.
+		k.Symbols = slices.DeleteFunc(k.Symbols, func(s image.Symbol) bool { return s.Name == "kallsyms_names" })
+		return k
+	}
+	if f, r := check(t, secs("kallsyms_names"), linked("kallsyms_names", 0, 7)); item(t, f, r, "k").Status != Exact || r.Refuse() != nil {
+		t.Error(r.Diagnostics)
+	}
+	if f, r := check(t, secs("kallsyms_names"), linked("g", 0, 7)); item(t, f, r, "k").Status != Mismatch {
+		t.Error("two places")
+	}
+	if _, r := check(t, secs("kallsyms_names"), linked("kallsyms_names", 0, 8)); r.Refuse() == nil {
+		t.Error("what is behind the variable differs")
+	}
+}
