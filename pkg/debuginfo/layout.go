@@ -135,19 +135,21 @@ func (s *useSet) get(key string) (*Struct, bool) {
 // compare compares two layouts by the names of members.
 func compare(a, b *Struct) (StructChange, bool) {
 	c := StructChange{Kind: b.Kind, Name: b.Name, Unit: b.Unit, OrigSize: a.Size, PatchedSize: b.Size}
-	old := make(map[string]int, len(a.Members))
+	old := make(map[string]int, len(a.Members)) // 1 + index of the first member of a name that is not paired yet
+	next := make([]int, len(a.Members))         // the same for the one after it: C has no second one, damaged files do
 	for i := len(a.Members) - 1; i >= 0; i-- {
-		old[a.Members[i].Name] = i
+		name := a.Members[i].Name
+		next[i], old[name] = old[name], i+1
 	}
 	met := make([]bool, len(a.Members))
 	var added []Member
 	for _, m := range b.Members {
-		i, ok := old[m.Name]
-		if !ok || met[i] {
+		i := old[m.Name] - 1
+		if i < 0 {
 			added = append(added, m)
 			continue
 		}
-		met[i] = true
+		met[i], old[m.Name] = true, next[i]
 		o := a.Members[i]
 		switch {
 		case o.Resolved != m.Resolved || o.BitSize != m.BitSize || o.BitField != m.BitField:
