@@ -70,18 +70,7 @@ func runModule(e *env, c *command, args []string) int {
 	}
 	r := &report.Patch{All: a.verbose, Rules: a.rules.Version}
 	code := a.run(context.Background(), r)
-	if a.json {
-		e.fault = r.WriteJSON(e.out)
-	} else {
-		e.fault = r.WriteText(e.out)
-	}
-	ds := r.Diagnostics
-	if !a.verbose {
-		ds = slices.DeleteFunc(slices.Clone(ds), func(d diag.Diagnostic) bool { return d.Severity == diag.SevNote })
-	}
-	if !a.json || code != patchWritten {
-		_ = report.WriteDiagnosticsText(e.err, ds, report.TextOptions{}) // nobody is left to tell
-	}
+	e.tell(r, a.json, code)
 	return code
 }
 

@@ -106,19 +106,24 @@ func runPatch(e *env, c *command, args []string) int {
 	}
 	r := &report.Patch{All: a.verbose}
 	code := a.run(context.Background(), r)
-	if a.json {
+	e.tell(r, a.json, code)
+	return code
+}
+
+// tell reports a patch, or what stands against it.
+func (e *env) tell(r *report.Patch, json bool, code int) {
+	if json {
 		e.fault = r.WriteJSON(e.out)
 	} else {
 		e.fault = r.WriteText(e.out)
 	}
 	ds := r.Diagnostics
-	if !a.verbose {
+	if !r.All {
 		ds = slices.DeleteFunc(slices.Clone(ds), func(d diag.Diagnostic) bool { return d.Severity == diag.SevNote })
 	}
-	if !a.json || code != patchWritten {
+	if !json || code != patchWritten {
 		_ = report.WriteDiagnosticsText(e.err, ds, report.TextOptions{}) // nobody is left to tell
 	}
-	return code
 }
 
 func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
