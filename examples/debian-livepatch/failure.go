@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -41,6 +42,8 @@ func findings(err error) []diag.Diagnostic {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, context.Canceled):
+		return []diag.Diagnostic{failure(codeTool, diag.Place{}, "Run it again: what is done already is kept.", "interrupted")}
 	case errors.As(err, &many):
 		return many.Diagnostics
 	case errors.As(err, &one):

@@ -491,10 +491,10 @@ func (k *target) index() (*index, bool, error) {
 	n := runtime.GOMAXPROCS(0)
 	for w := range n {
 		wg.Go(func() {
+			var buf []byte // one for all: the source is large
 			for i := w; i < len(files); i += n {
-				var text []byte
-				text, errs[i] = os.ReadFile(filepath.Join(k.source, files[i]))
-				lists[i] = scanIncludes(text)
+				buf, errs[i] = readInto(filepath.Join(k.source, files[i]), buf)
+				lists[i] = scanIncludes(buf)
 			}
 		})
 	}
@@ -508,6 +508,22 @@ func (k *target) index() (*index, bool, error) {
 	}
 	data := makeIndex(in)
 	return parseIndex(string(data)), false, k.put("includes-"+cacheVersion, data)
+}
+
+// readInto reads a file into a buffer, which grows as needed.
+func readInto(name string, buf []byte) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return buf[:0], err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return buf[:0], err
+	}
+	buf = slices.Grow(buf[:0], int(fi.Size()))[:fi.Size()]
+	n, err := io.ReadFull(f, buf)
+	return buf[:n], err
 }
 
 func (k *target) read(name string) ([]byte, error) {

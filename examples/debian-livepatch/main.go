@@ -11,6 +11,7 @@ package main
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -64,11 +65,17 @@ type options struct {
 	signKey  string
 	signCert string
 	json     bool
+	schema   bool
 	quiet    bool
 	keep     string
 	jobs     int
 	limit    int
 }
+
+// schema describes what --json prints.
+//
+//go:embed debian-livepatch-v1.json
+var schema []byte
 
 // document is what --json prints.
 type document struct {
@@ -78,8 +85,8 @@ type document struct {
 	Patches     []string        `json:"patches"`
 	Objects     []built         `json:"objects"`
 	Replaced    []replaced      `json:"replaced"`
-	Output      string          `json:"output,omitempty"`
-	Size        int             `json:"size,omitempty"`
+	Output      string          `json:"output"`
+	Size        int             `json:"size"`
 	Signed      bool            `json:"signed"`
 	Exit        int             `json:"exit"`
 	Steps       []step          `json:"steps"`
@@ -117,12 +124,16 @@ func parseArgs(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.signKey, "sign-key", "", "sign with this private key: `FILE` (PEM)")
 	fs.StringVar(&o.signCert, "sign-cert", "", "and this certificate: `FILE` (PEM or DER)")
 	fs.BoolVar(&o.json, "json", false, "write a document "+documentSchema+" to standard output")
+	fs.BoolVar(&o.schema, "schema", false, "print the schema of that document, and do nothing else")
 	fs.BoolVar(&o.quiet, "q", false, "say nothing of steps and their time")
 	fs.StringVar(&o.keep, "objects", "", "copy the objects before and after to `DIR`")
 	fs.IntVar(&o.jobs, "j", runtime.NumCPU(), "compile `N` objects at once")
 	fs.IntVar(&o.limit, "max-objects", 500, "refuse a change of a header that can matter to more than `N` objects")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if o.schema {
+		return o, nil
 	}
 	bad := ""
 	switch {
@@ -160,6 +171,12 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	o, err := parseArgs(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		return exitWritten
+	case err == nil && o.schema:
+		if _, err := stdout.Write(schema); err != nil {
+			fmt.Fprintf(stderr, "debian-livepatch: write output: %v\n", err)
+			return exitTrouble
+		}
 		return exitWritten
 	case err != nil:
 		return exitTrouble
@@ -403,6 +420,9 @@ func (d *document) write(w io.Writer, ds []diag.Diagnostic) error {
 	d.Diagnostics = list.Diagnostics
 	if d.Objects == nil {
 		d.Objects = []built{}
+	}
+	if d.Steps == nil {
+		d.Steps = []step{}
 	}
 	if d.Replaced == nil {
 		d.Replaced = []replaced{}

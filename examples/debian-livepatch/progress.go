@@ -19,7 +19,7 @@ type step struct {
 	Wall   float64            `json:"wall_s"`
 	Own    float64            `json:"cpu_s"`       // of this program
 	Tools  map[string]float64 `json:"tools_cpu_s"` // of programs that it started, by kind
-	Detail string             `json:"detail,omitempty"`
+	Detail string             `json:"detail"`
 }
 
 // progress shows what is being done: a line that changes on a terminal, nothing elsewhere.
@@ -48,10 +48,7 @@ func (p *progress) step(name string, do func() (cached bool, detail string, err 
 	cached, detail, err := do()
 	s := step{Name: name, Cached: cached, Wall: time.Since(wall).Seconds(), Own: (ownCPU() - own).Seconds(), Detail: detail, Tools: p.tools.take()}
 	p.steps = append(p.steps, s)
-	if p.bar != nil {
-		_ = p.bar.Clear()
-		p.bar = nil
-	}
+	p.end()
 	return err
 }
 
@@ -60,13 +57,22 @@ func (p *progress) begin(name string, n int) {
 	if p.w == nil {
 		return
 	}
-	if p.bar != nil {
-		_ = p.bar.Clear()
+	p.end()
+	opts := []progressbar.Option{progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(name), progressbar.OptionSetPredictTime(false),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14), progressbar.OptionThrottle(65 * time.Millisecond)}
+	if n > 0 {
+		opts = append(opts, progressbar.OptionShowCount())
 	}
-	p.bar = progressbar.NewOptions(n, progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(name),
-		progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24),
-		progressbar.OptionSpinnerType(14), progressbar.OptionShowCount(), progressbar.OptionThrottle(65*time.Millisecond))
+	p.bar = progressbar.NewOptions(n, opts...)
 	_ = p.bar.RenderBlank()
+}
+
+// end takes the bar away. A spinner turns by itself until it is told to finish.
+func (p *progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
+		p.bar = nil
+	}
 }
 
 func (p *progress) add() {
