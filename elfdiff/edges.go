@@ -376,11 +376,12 @@ func (g *Graph) eachReference(skip, done, leads []bool, poll *poller, f func(fro
 			sec, next = at.Sec, 0
 			rs = file.RelocsOf(sec)
 		}
-		lo, hi := next, next
+		lo := next
 		for lo < rs.Len() && rs.Off(lo) < at.Off { // those of atoms that were left out
 			lo++
 		}
-		for hi = lo; hi < rs.Len() && rs.Off(hi) < at.Off+at.Size; hi++ {
+		hi := lo
+		for ; hi < rs.Len() && rs.Off(hi) < at.Off+at.Size; hi++ {
 		}
 		if next = hi; lo == hi {
 			continue
