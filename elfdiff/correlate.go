@@ -591,8 +591,7 @@ func (c *correlation) indexOpen() {
 			skip[y] = true
 		}
 	}
-	ua, ub := c.a.indexUsers(c.proved, c.doneA, 0, c.poll), c.b.indexUsers(skip, c.doneB, 0, c.poll)
-	c.usersA, c.usersB = &ua, &ub
+	c.usersA, c.usersB = c.a.indexUsers(c.proved, c.doneA, c.poll), c.b.indexUsers(skip, c.doneB, c.poll)
 }
 
 // match pairs the members of a family whose signature at this level is unique on both sides.

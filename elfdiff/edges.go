@@ -227,33 +227,94 @@ type user struct {
 	pos  int64  // where it leads, from the start of the target
 }
 
-// maxSectionIndexes is how many sections get an index of who refers to them before all get one.
-const maxSectionIndexes = 8
-
-// users gives the references to an atom from compared sections. What is asked for first
-// is who refers to a few functions or variables: that takes one look at all relocations
-// for each section. The poller may end it, and then nothing is kept.
+// users gives the references to an atom from compared sections. What is asked for is
+// who refers to a few functions or variables: so at first only the atoms that refer to
+// each section are listed, and the references to a section are looked up when somebody
+// asks for one of its atoms. The poller may end it, and then nothing is kept.
 func (g *Graph) users(a AtomID, poll *poller) []user {
 	r := &g.reverse
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sec := g.Atoms[a].Sec
-	if r.all == nil {
-		if x := r.of[sec]; x != nil {
-			return x.of(a - g.first[sec])
-		}
-		if len(r.of) < maxSectionIndexes {
-			x := g.indexUsers(nil, nil, sec, poll)
-			if r.of == nil {
-				r.of = make(map[object.SecID]*userIndex)
-			}
-			r.of[sec] = &x
-			return x.of(a - g.first[sec])
-		}
-		x := g.indexUsers(nil, nil, 0, poll)
-		r.all = &x
+	if r.from == nil {
+		r.from = g.sources(poll)
 	}
-	return r.all.of(a)
+	sec := g.Atoms[a].Sec
+	base, n := g.first[sec], int(g.first[sec+1]-g.first[sec])
+	x := r.of[sec]
+	if x == nil {
+		refs := newReferences(n)
+		var buf []Edge
+		last := AtomID(0)
+		for _, from := range r.from.of(sec) {
+			if from == last {
+				continue
+			}
+			last = from
+			poll.step()
+			at := &g.Atoms[from]
+			rs := g.File.RelocsOf(at.Sec)
+			lo, hi := rs.Range(at.Off, at.Off+at.Size)
+			buf = g.references(from, rs, lo, hi, buf, func(from AtomID, e *Edge, t Target) {
+				if g.Atoms[t.Atom].Sec == sec {
+					refs.add(t.Atom-base, user{from, e.Off - g.Atoms[from].Off, t.Disp})
+				}
+			})
+		}
+		x = refs.index()
+		if r.of == nil {
+			r.of = make(map[object.SecID]*userIndex)
+		}
+		r.of[sec] = x
+	}
+	return x.of(a - base)
+}
+
+// sources is which atoms have relocations against symbols of which section.
+type sources struct {
+	start []uint32 // by SecID: range in list
+	list  []AtomID // in order; an atom may be there several times
+}
+
+func (s *sources) of(sec object.SecID) []AtomID { return s.list[s.start[sec]:s.start[sec+1]] }
+
+func (g *Graph) sources(poll *poller) *sources {
+	f := g.File
+	secOf := make([]object.SecID, max(1, len(f.Symbols)))
+	for i := range f.Symbols {
+		if sec := f.Symbols[i].Sec; g.first[sec] != g.first[sec+1] {
+			secOf[i] = sec
+		}
+	}
+	s := &sources{start: make([]uint32, len(f.Sections)+2)}
+	each := func(use func(from AtomID, to object.SecID)) {
+		for sec := 1; sec < len(f.Sections); sec++ {
+			poll.step()
+			a, end := g.atomsOf(object.SecID(sec))
+			if f.Sections[sec].Rela == 0 || a == end {
+				continue
+			}
+			rs := f.RelocsOf(object.SecID(sec))
+			for i, n := 0, rs.Len(); i < n; i++ {
+				r := rs.At(i)
+				for a+1 < end && g.Atoms[a+1].Off <= r.Off {
+					a++
+				}
+				if to := secOf[r.Sym]; to != 0 && g.refersAtAll(a) {
+					use(a, to)
+				}
+			}
+		}
+	}
+	each(func(_ AtomID, to object.SecID) { s.start[to+2]++ })
+	for i := 1; i < len(s.start); i++ {
+		s.start[i] += s.start[i-1]
+	}
+	s.list = make([]AtomID, s.start[len(s.start)-1])
+	each(func(from AtomID, to object.SecID) {
+		s.list[s.start[to+1]] = from
+		s.start[to+1]++
+	})
+	return s
 }
 
 // outside reports whether a section that is not compared, or occupies no memory, refers to an atom.
@@ -303,9 +364,9 @@ func (g *Graph) Users(a AtomID) iter.Seq2[AtomID, uint64] {
 
 // reverseIndex keeps what is made on demand.
 type reverseIndex struct {
-	mu  sync.Mutex
-	all *userIndex
-	of  map[object.SecID]*userIndex // of single sections, by AtomID from the section's first
+	mu   sync.Mutex
+	from *sources
+	of   map[object.SecID]*userIndex // by AtomID from the section's first
 
 	outerOnce sync.Once
 	outer     []bool // by AtomID
@@ -319,62 +380,51 @@ type userIndex struct {
 
 func (x *userIndex) of(a AtomID) []user { return x.list[x.start[a]:x.start[a+1]] }
 
-// indexUsers makes the index over the references of all atoms but those to skip; done are
-// sections that consist of such. With a section, it is the index of its atoms alone.
-func (g *Graph) indexUsers(skip, done []bool, only object.SecID, poll *poller) userIndex {
-	base, n := AtomID(0), len(g.Atoms)
-	var leads []bool // by SymID: it is in the section
-	if only != 0 {
-		base, n = g.first[only], int(g.first[only+1]-g.first[only])
-		leads = make([]bool, len(g.File.Symbols))
-		for i := range leads {
-			leads[i] = g.File.Symbols[i].Sec == only
-		}
-	}
-	start := make([]uint32, n+2)
-	type ref struct {
-		to AtomID
-		user
-	}
-	var refs []ref
-	g.eachReference(skip, done, leads, poll, func(from AtomID, e *Edge, t Target) {
-		if to := t.Atom - base; only == 0 || g.Atoms[t.Atom].Sec == only {
-			refs = append(refs, ref{to, user{from, e.Off - g.Atoms[from].Off, t.Disp}})
-			start[to+2]++
-		}
-	})
-	for i := 1; i < len(start); i++ {
-		start[i] += start[i-1]
-	}
-	list := make([]user, len(refs))
-	for _, r := range refs {
-		list[start[r.to+1]] = r.user
-		start[r.to+1]++
-	}
-	return userIndex{start, list}
+// references collects who refers to what.
+type references struct {
+	start []uint32
+	list  []reference
 }
 
-// eachReference calls f for every relocation of compared sections that leads to
-// an atom. Code is decoded where a PC-relative reference is to a position in a
-// section of several atoms: there the distance to the end of the instruction decides.
-// With leads, by SymID, atoms without a relocation against such a symbol are passed over.
-func (g *Graph) eachReference(skip, done, leads []bool, poll *poller, f func(from AtomID, e *Edge, t Target)) {
-	file := g.File
-	var buf []Edge
-	if done == nil {
-		done = make([]bool, len(file.Sections))
+type reference struct {
+	to AtomID
+	user
+}
+
+func newReferences(atoms int) *references { return &references{start: make([]uint32, atoms+2)} }
+
+func (r *references) add(to AtomID, u user) {
+	r.list = append(r.list, reference{to, u})
+	r.start[to+2]++
+}
+
+func (r *references) index() *userIndex {
+	for i := 1; i < len(r.start); i++ {
+		r.start[i] += r.start[i-1]
 	}
+	list := make([]user, len(r.list))
+	for _, x := range r.list {
+		list[r.start[x.to+1]] = x.user
+		r.start[x.to+1]++
+	}
+	return &userIndex{r.start, list}
+}
+
+// indexUsers makes the index over the references of all atoms but those to skip; done are sections that consist of such.
+func (g *Graph) indexUsers(skip, done []bool, poll *poller) *userIndex {
+	refs := newReferences(len(g.Atoms))
+	var buf []Edge
 	var sec object.SecID
 	var rs object.Relocs
 	next := 0 // of rs
 	for a := range g.openAtoms(done) {
 		at := &g.Atoms[a]
-		if at.Kind == AtomExcluded || at.Kind == AtomPad || skip != nil && skip[a] {
+		if !g.refersAtAll(a) || skip[a] {
 			continue
 		}
 		if at.Sec != sec { // atoms come in the order of sections and offsets
 			sec, next = at.Sec, 0
-			rs = file.RelocsOf(sec)
+			rs = g.File.RelocsOf(sec)
 		}
 		lo := next
 		for lo < rs.Len() && rs.Off(lo) < at.Off { // those of atoms that were left out
@@ -387,42 +437,52 @@ func (g *Graph) eachReference(skip, done, leads []bool, poll *poller, f func(fro
 			continue
 		}
 		poll.step()
-		if leads != nil {
-			hit := false
-			for i := lo; i < hi && !hit; i++ {
-				hit = leads[rs.At(i).Sym]
-			}
-			if !hit {
-				continue
-			}
-		}
-		code := at.Kind.Code()
-		exact := !code
-		for i := lo; code && i < hi; i++ {
-			r := rs.At(i)
-			if s := file.Symbols[r.Sym].Sec; s != 0 && g.first[s+1]-g.first[s] > 1 && !g.namesTarget(r.Sym) {
-				exact = true
-				break
-			}
-		}
-		if exact {
-			buf, _ = g.Edges(a, buf[:0])
-			for i := range buf {
-				if t := g.Resolve(&buf[i]); t.Atom != 0 && buf[i].Kind == EdgeReloc {
-					f(a, &buf[i], t)
-				}
-			}
-			continue
-		}
-		for i := lo; i < hi; i++ {
-			r := rs.At(i)
-			if file.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
-				continue
-			}
-			e := g.relocEdge(&r, r.Off+4, true)
-			if t := g.Resolve(&e); t.Atom != 0 {
-				f(a, &e, t)
-			}
+		buf = g.references(a, rs, lo, hi, buf, func(from AtomID, e *Edge, t Target) {
+			refs.add(t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp})
+		})
+	}
+	return refs.index()
+}
+
+// refersAtAll reports whether the references of an atom count.
+func (g *Graph) refersAtAll(a AtomID) bool {
+	k := g.Atoms[a].Kind
+	return k != AtomExcluded && k != AtomPad
+}
+
+// references calls f for every relocation of an atom, from the lo-th to before the hi-th
+// of its section, that leads to an atom. Code is decoded where a PC-relative reference is
+// to a position in a section of several atoms: there the distance to the end of the
+// instruction decides.
+func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, f func(from AtomID, e *Edge, t Target)) []Edge {
+	file := g.File
+	code := g.Atoms[a].Kind.Code()
+	exact := !code
+	for i := lo; code && i < hi; i++ {
+		r := rs.At(i)
+		if s := file.Symbols[r.Sym].Sec; s != 0 && g.first[s+1]-g.first[s] > 1 && !g.namesTarget(r.Sym) {
+			exact = true
+			break
 		}
 	}
+	if exact {
+		buf, _ = g.Edges(a, buf[:0])
+		for i := range buf {
+			if t := g.Resolve(&buf[i]); t.Atom != 0 && buf[i].Kind == EdgeReloc {
+				f(a, &buf[i], t)
+			}
+		}
+		return buf
+	}
+	for i := lo; i < hi; i++ {
+		r := rs.At(i)
+		if file.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
+			continue
+		}
+		e := g.relocEdge(&r, r.Off+4, true)
+		if t := g.Resolve(&e); t.Atom != 0 {
+			f(a, &e, t)
+		}
+	}
+	return buf
 }

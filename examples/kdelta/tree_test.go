@@ -98,7 +98,7 @@ func TestKeys(t *testing.T) {
 	}
 	d := doc.Summary.Digests
 	if len(doc.Functions) != 1 || len(doc.Functions[0].Fingerprints.Orig) != 32 || doc.Functions[0].Fingerprints.Orig == doc.Functions[0].Fingerprints.Patched ||
-		!strings.HasPrefix(d.Orig, "xxh3-128:") || d.Orig == d.Patched || d.Rules == "" || d.Options == "" {
+		!strings.HasPrefix(d.Orig, "xxh64x2:") || d.Orig == d.Patched || d.Rules == "" || d.Options == "" {
 		t.Errorf("%s", out.String())
 	}
 }

@@ -1,25 +1,32 @@
 // Package digest names the inputs of a comparison by content, so that a build system
 // can tell whether a result that it kept is still that of the same inputs.
 //
-// A digest is XXH3 with 128 bits, in hexadecimal with the name of the form before it:
-// "xxh3-128:0123...". It is the same in every run and version, costs a small part of a
-// comparison, and does not withstand somebody who makes two contents with one digest on
-// purpose. It is a key, never a verdict.
+// A digest is two XXH64 with the seeds 0 and 1, in hexadecimal with the name of the form
+// before it: "xxh64x2:0123...". It is the same in every run and version, costs a small part
+// of a comparison, and does not withstand somebody who makes two contents with one digest
+// on purpose. It is a key, never a verdict. (XXH3 with 128 bits would be one pass, but its
+// package looks at the processor when a program starts, which costs more than comparing a
+// small object.)
 package digest
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 
-	"github.com/zeebo/xxh3"
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/kdelta/kdelta/elfdiff"
 )
 
 // Bytes gives the digest of contents.
 func Bytes(data []byte) string {
-	sum := xxh3.Hash128(data).Bytes()
-	return "xxh3-128:" + hex.EncodeToString(sum[:])
+	var sum [16]byte
+	binary.BigEndian.PutUint64(sum[:], xxhash.Sum64(data))
+	second := xxhash.NewWithSeed(1)
+	_, _ = second.Write(data) // never fails
+	binary.BigEndian.PutUint64(sum[8:], second.Sum64())
+	return "xxh64x2:" + hex.EncodeToString(sum[:])
 }
 
 // Rules gives the digest of rules: every field of every row counts.
