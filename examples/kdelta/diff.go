@@ -183,7 +183,7 @@ func load(ctx context.Context, name string, rules *elfdiff.Rules) (*elfdiff.Grap
 	if err != nil {
 		return nil, err
 	}
-	f, err := object.Parse(data, object.Options{Name: name})
+	f, err := object.Parse(data, object.Options{Name: name, Alias: true}) // inputs stay until the program ends
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@
 // write it again: header fields, section order, symbol 0, section groups,
 // extended section indices, the file's own order of relocations. Nothing is
 // copied: section contents and raw relocations alias the input, names are
-// substrings of one string per string table. A File is immutable, may be used
+// substrings of one string per string table (of the input itself, with Options.Alias). A File is immutable, may be used
 // by any number of goroutines, and stays valid as long as the caller does not
 // write to the input. A Builder makes the bytes of an ET_REL object.
 //

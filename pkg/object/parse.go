@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 )
@@ -16,6 +17,10 @@ type Options struct {
 	MaxSections int    // 0: 8 million
 	MaxSymbols  int    // 0: 64 million
 	MaxRelocs   int    // in all sections together; 0: 256 million
+
+	// Alias makes names parts of data rather than of copies of its string tables. Nobody may then write to data, or
+	// take it away, as long as anything lives that has a name from it: the File, and what is made of it.
+	Alias bool
 }
 
 const (
@@ -260,7 +265,7 @@ func (p *parser) sections() {
 		p.fail(diag.ElfMalformed, int(f.Header.Shstrndx), 0, "section names are in a section of type %v", shstr.Type)
 		return
 	}
-	names := string(shstr.Data)
+	names := p.text(shstr.Data)
 	for i := range f.Sections {
 		s := &f.Sections[i]
 		name, ok := cstring(names, s.NameOff)
@@ -270,6 +275,14 @@ func (p *parser) sections() {
 		}
 		s.Name = name
 	}
+}
+
+// text makes a string of a table.
+func (p *parser) text(b []byte) string {
+	if p.opts.Alias && len(b) > 0 {
+		return unsafe.String(&b[0], len(b))
+	}
+	return string(b)
 }
 
 // cstring gives the NUL-terminated string at off of table; an offset of 0 in an empty table is the empty string.
@@ -336,7 +349,7 @@ func (p *parser) symbols() {
 			return
 		}
 	}
-	names := string(strs.Data)
+	names := p.text(strs.Data)
 	f.Symbols = make([]Symbol, n)
 	nsec := SecID(len(f.Sections))
 	for i := range f.Symbols {
