@@ -100,8 +100,13 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 	}
 	d := g.File.Sections[sec].Data[from:to]
 	decoded := true
-	starts := make([]uint64, len(d)/64+1) // bit i: an instruction starts at i
-	var targets []int                     // of branches inside
+	// Most functions are small enough for the stack.
+	var few [64]uint64
+	var some [32]int
+	starts, targets := few[:], some[:0] // bit i: an instruction starts at i; of branches inside
+	if n := len(d)/64 + 1; n > len(few) {
+		starts = make([]uint64, n)
+	}
 	w := x86.Walker{Code: d}
 	for w.Next() {
 		in := &w.Inst

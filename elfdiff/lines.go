@@ -96,9 +96,10 @@ func (g *Graph) newProver(id AtomID, edges []Edge, poll *poller) *prover {
 		if copied {
 			value = c.def[from]
 		}
+		address, loads := loadsAddress(in, b)
 		for i := range c.def {
 			switch reg := x86.Reg(i); {
-			case loadsAddress(in, b, reg):
+			case loads && reg == address:
 				c.def[i] = w.Off
 			case !known || mask.Has(reg):
 				c.def[i] = -1
@@ -322,13 +323,13 @@ func copies(in x86.Inst) (from, to x86.Reg, ok bool) {
 	return rm, reg, true
 }
 
-// loadsAddress reports whether an instruction puts a relocated address into a register: lea disp(%rip),%reg or mov $imm32,%reg.
-func loadsAddress(in x86.Inst, b []byte, reg x86.Reg) bool {
+// loadsAddress gives the register that an instruction puts a relocated address into: lea disp(%rip),%reg or mov $imm32,%reg.
+func loadsAddress(in x86.Inst, b []byte) (reg x86.Reg, ok bool) {
 	if in.Map == x86.MapOne && in.Opcode == 0x8d && in.RIPRelative() {
-		return modReg(in) == reg
+		return modReg(in), true
 	}
-	r, _, ok := in.LoadsImm(b)
-	return ok && r == reg
+	reg, _, ok = in.LoadsImm(b)
+	return reg, ok
 }
 
 // modReg gives the register that ModRM.reg names.
