@@ -317,6 +317,9 @@ func (w *workspace) compile(ctx context.Context, k *target, cmd *command, p *pat
 	defer os.Remove(deps)
 	tree := k.source
 	var folders []string
+	if cmd.Path != "" {
+		folders = depFolders([]string{"/" + cmd.Path}, "")
+	}
 	for try := 0; ; try++ {
 		if p != nil {
 			if tree, err = trees.get(folders); err != nil {
@@ -341,7 +344,7 @@ func (w *workspace) compile(ctx context.Context, k *target, cmd *command, p *pat
 		if try == 1 {
 			return "", false, failure(codeCompile, diag.Place{File: cmd.Source}, "", "it still includes the unpatched %s", missed[0])
 		}
-		folders = depFolders(read, tree)
+		folders = append(folders, depFolders(read, tree)...)
 	}
 	if cmd.perObject() {
 		if _, _, err := w.tools.run(ctx, toolObjtool, k.headers, "env", append([]string{"SRCARCH=x86", "./tools/objtool/objtool"}, append(slices.Clone(cmd.Objtool), tmp)...)...); err != nil {

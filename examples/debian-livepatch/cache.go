@@ -11,7 +11,7 @@ import (
 )
 
 // cacheVersion changes when what a key stands for does.
-const cacheVersion = "2"
+const cacheVersion = "4"
 
 // key names what a step makes, by everything that it makes it from.
 func key(kind string, parts ...string) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"regexp"
@@ -19,7 +20,9 @@ const (
 
 // command is how the distribution makes one object.
 type command struct {
-	Source   string   `json:"source"`   // relative to the top of the source
+	Source string `json:"source"` // relative to the top of the source
+	// Path is Source as the compiler was given it, where that has a "..": messages of the kernel show it.
+	Path     string   `json:"path,omitempty"`
 	Compiler string   `json:"compiler"` // "": the kernel's configuration makes no object of it
 	Args     []string `json:"args"`     // without -c, -o, dependencies and the source
 	// Objtool is what runs over the object afterwards, without its name; empty: nothing.
@@ -103,6 +106,9 @@ func compileCommand(words []string, src string) command {
 		return command{}
 	}
 	c := command{Source: path.Clean(rel), Compiler: words[0]}
+	if rel != c.Source {
+		c.Path = rel
+	}
 	module, name := false, ""
 	for i := 1; i < len(words)-1; i++ {
 		w := words[i]
@@ -153,7 +159,7 @@ func (c *command) compileArgs(tree, out, deps string) []string {
 		args = append(args, strings.ReplaceAll(a, atSource, tree))
 	}
 	args = append(args, extraFlags...)
-	return append(args, "-MD", "-MF", deps, "-c", "-o", out, tree+"/"+c.Source)
+	return append(args, "-MD", "-MF", deps, "-c", "-o", out, tree+"/"+cmp.Or(c.Path, c.Source))
 }
 
 func (c *command) encode() []byte {
@@ -200,6 +206,31 @@ func sideFolders(makefile, config string) []string {
 		if m[1] == "" || strings.Contains("\n"+config, "\n"+m[1]+"=y\n") {
 			out = append(out, m[2])
 		}
+	}
+	return out
+}
+
+var (
+	outsideName     = regexp.MustCompile(`(?m)^[^#\n]*=[^#\n]*\.\./`)
+	includeMakefile = regexp.MustCompile(`(?m)^-?include\s+\$\(srctree\)/(\S+)`)
+)
+
+// namesOutside reports whether a Makefile may name objects outside of its folder: it sets
+// something to a path with "..", other than a folder for the compiler to look into.
+func namesOutside(makefile string) bool {
+	for _, m := range outsideName.FindAllString(makefile, -1) {
+		if !strings.Contains(m, "-I") {
+			return true
+		}
+	}
+	return false
+}
+
+// includedMakefiles gives the files of the source that a Makefile includes.
+func includedMakefiles(makefile string) []string {
+	var out []string
+	for _, m := range includeMakefile.FindAllStringSubmatch(makefile, -1) {
+		out = append(out, m[1])
 	}
 	return out
 }

@@ -43,6 +43,10 @@ func TestParseMake(t *testing.T) {
 	require.Contains(t, args, "-fmacro-prefix-map=/t/=")
 	require.Less(t, strings.Index(strings.Join(args, " "), " -g "), strings.Index(strings.Join(args, " "), " -g0 "), "ours come last")
 
+	kvm := compileCommand([]string{"gcc", "-c", "-o", "x", "/w/source/arch/x86/kvm/../../../virt/kvm/kvm_main.c"}, "/w/source")
+	require.Equal(t, "virt/kvm/kvm_main.c", kvm.Source)
+	require.Contains(t, kvm.compileArgs("/t", "o", "d"), "/t/arch/x86/kvm/../../../virt/kvm/kvm_main.c")
+
 	c, ok := decodeCommand(cmds[1].encode())
 	require.True(t, ok)
 	c.listed = true
@@ -65,6 +69,20 @@ drivers-$(CONFIG_MATH_EMULATION) += arch/x86/math-emu/
 drivers-$(CONFIG_PCI)            += arch/x86/pci/
 drivers-y-not += x/
 `, "CONFIG_PCI=y\n# CONFIG_MATH_EMULATION is not set\n"))
+}
+
+func TestNamesOutside(t *testing.T) {
+	for text, want := range map[string]bool{
+		"usbcore-y += ../misc/x.o\n":                     true,
+		"KVM ?= ../../../virt/kvm\n":                     true,
+		"PATH=$(srctree)/$(src)/..\nF = $(P)/../x\n":     true,
+		"ccflags-y := -I $(srctree)/$(src)/../include\n": false,
+		"# a = ../x\n": false,
+		"x: ../y\n":    false,
+	} {
+		require.Equal(t, want, namesOutside(text), text)
+	}
+	require.Equal(t, []string{"virt/kvm/Makefile.kvm"}, includedMakefiles("x = 1\ninclude $(srctree)/virt/kvm/Makefile.kvm\ninclude other\n"))
 }
 
 func TestParseDeps(t *testing.T) {

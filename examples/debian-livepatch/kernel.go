@@ -336,12 +336,17 @@ func (w *workspace) unpackTar(ctx context.Context, root, name, dir, final string
 	return os.Symlink(final, link)
 }
 
-// make asks kbuild, in a folder of the source, how it makes objects. It runs none of the
-// commands.
+// make asks kbuild, in a folder of the source, how it makes the objects of C files, or all
+// of a folder (FOLDER/). It runs none of the commands. (Without KBUILD_BUILTIN a folder stands
+// for its modules only.)
 func (k *target) make(ctx context.Context, t *tools, folder string, sources []string) ([]command, string, error) {
-	args := []string{"-n", "-k", "-C", k.headers, "-f", k.source + "/Makefile", "M=" + path.Join(k.source, folder), "CFLAGS_KERNEL=" + listedFlag, "CFLAGS_MODULE=" + listedFlag}
+	args := []string{"-n", "-k", "-C", k.headers, "-f", k.source + "/Makefile", "M=" + path.Join(k.source, folder), "KBUILD_BUILTIN=1", "CFLAGS_KERNEL=" + listedFlag, "CFLAGS_MODULE=" + listedFlag}
 	for _, s := range sources {
-		args = append(args, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(s, folder), "/"), ".c")+".o")
+		s = strings.TrimPrefix(strings.TrimPrefix(s, folder), "/")
+		if c, ok := strings.CutSuffix(s, ".c"); ok {
+			s = c + ".o"
+		}
+		args = append(args, s)
 	}
 	out, errs, err := t.run(ctx, toolMake, "", "make", args...)
 	if ctx.Err() != nil {
@@ -377,6 +382,7 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 	if err != nil {
 		return nil, false, nil, err
 	}
+	var unlisted []string
 	groups := map[string][]string{"": ask}
 	for _, pass := range []bool{false, true} {
 		next := make(map[string][]string)
@@ -404,15 +410,76 @@ func (k *target) commands(ctx context.Context, t *tools, sources []string) (cmds
 				case !pass && in >= 0:
 					next[side[in]] = append(next[side[in]], s)
 				default:
-					if err := k.put(commandName(s), (&command{Source: s}).encode()); err != nil {
-						return nil, false, nil, err
-					}
+					unlisted = append(unlisted, s)
 				}
 			}
 		}
 		groups = next
 	}
-	return cmds, cached, wants, nil
+	if len(unlisted) == 0 {
+		return cmds, false, wants, nil
+	}
+	if err := k.reachingOut(ctx, t); err != nil {
+		return nil, false, nil, err
+	}
+	for _, s := range unlisted {
+		if c, ok := k.loadCommand(s); ok && c.Compiler != "" {
+			cmds[s] = c
+		} else if err := k.put(commandName(s), (&command{Source: s}).encode()); err != nil {
+			return nil, false, nil, err
+		}
+	}
+	return cmds, false, wants, nil
+}
+
+// reachingOut records, once, how the objects are made that a Makefile names through
+// "..": of KVM and some drivers. No rule leads to them from their own folder.
+func (k *target) reachingOut(ctx context.Context, t *tools) error {
+	const done = "reaching-out-" + cacheVersion
+	if k.has(done) {
+		return nil
+	}
+	var folders []string
+	err := filepath.WalkDir(k.source, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(p, k.source+"/")
+		switch {
+		case d.IsDir() && (slices.Contains([]string{"tools", "scripts", "samples", "rust", "arch/um", "arch/x86/um", "arch/xtensa"}, rel)):
+			return fs.SkipDir
+		case d.IsDir() || d.Name() != "Makefile" && d.Name() != "Kbuild" || path.Dir(rel) == ".":
+			return nil
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		out := namesOutside(string(text))
+		for _, inc := range includedMakefiles(string(text)) {
+			more, err := os.ReadFile(filepath.Join(k.source, inc))
+			out = out || err == nil && namesOutside(string(more))
+		}
+		if out {
+			folders = append(folders, path.Dir(rel)+"/")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	made, _, err := k.make(ctx, t, "", folders)
+	if err != nil {
+		return err
+	}
+	for _, c := range made {
+		if _, known := k.loadCommand(c.Source); c.listed && !known {
+			if err := k.put(commandName(c.Source), c.encode()); err != nil {
+				return err
+			}
+		}
+	}
+	return k.put(done, nil)
 }
 
 // sideFolders gives the folders that only the kernel's own Makefiles lead to, not the

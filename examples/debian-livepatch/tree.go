@@ -82,13 +82,14 @@ func strays(deps []string, source string, replaced map[string][]byte) []string {
 	return out
 }
 
-// depFolders gives the folders of the files that a compiler read in a tree, relative to it.
+// depFolders gives the folders through which a compiler went in a tree to files whose
+// names have a "..", relative to the tree. Other names end where they say.
 func depFolders(deps []string, tree string) []string {
 	seen := make(map[string]bool)
 	for _, d := range deps {
-		if rel, ok := strings.CutPrefix(d, tree+"/"); ok {
+		if rel, ok := strings.CutPrefix(d, tree+"/"); ok && strings.Contains(rel, "../") {
 			// Each folder that the name walks through counts, also "a" of a/../b.h.
-			for p := path.Dir(rel); p != "." && p != "/"; p, _, _ = cutLast(p) {
+			for p := parent(rel); p != "."; p = parent(p) {
 				if c := path.Clean(p); c != "." && !strings.HasPrefix(c, "..") {
 					seen[c] = true
 				}
@@ -98,10 +99,11 @@ func depFolders(deps []string, tree string) []string {
 	return sortedKeys(seen)
 }
 
-func cutLast(p string) (before, last string, found bool) {
+// parent cuts the last element off. It does not clean the rest, as path.Dir does.
+func parent(p string) string {
 	i := strings.LastIndexByte(p, '/')
 	if i < 0 {
-		return ".", p, false
+		return "."
 	}
-	return p[:i], p[i+1:], true
+	return p[:i]
 }

@@ -39,6 +39,10 @@ func TestTree(t *testing.T) {
 	require.Empty(t, strays(deps, src, files))
 }
 
+func TestDepFolders(t *testing.T) {
+	require.Equal(t, []string{"arch", "arch/x86", "arch/x86/kvm", "virt", "virt/kvm"}, depFolders([]string{"/t/arch/x86/kvm/../../../virt/kvm/kvm_main.c", "/u/x/y.h", "/t/top.h"}, "/t"))
+}
+
 func TestKey(t *testing.T) {
 	require.Equal(t, key("a", "b", "c"), key("a", "b", "c"))
 	require.NotEqual(t, key("a", "b", "c"), key("a", "bc"))
