@@ -375,11 +375,8 @@ func (o *options) workspace(t *tools, prog *progress) (*workspace, func(), error
 	if err != nil {
 		return fail(err)
 	}
-	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		prog.begin("waiting for another run in "+dir, -1)
-		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-			return fail(err)
-		}
+	if err := lockFile(lock, func() { prog.begin("waiting for another run in "+dir, -1) }); err != nil {
+		return fail(err)
 	}
 	given := o.packages
 	if given != "" {

@@ -1,0 +1,18 @@
+//go:build !unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"time"
+)
+
+func endTogether(*exec.Cmd) {}
+
+func ownCPU() time.Duration { return 0 }
+
+func lockFile(*os.File, func()) error {
+	return errors.New("locking a file works on Unix only")
+}
