@@ -17,10 +17,12 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/livepatch"
 )
 
 func main() {
+	atomicfile.ExitOnSignal()
 	e := &env{out: bufio.NewWriter(os.Stdout), err: os.Stderr, host: livepatch.Host, privileged: livepatch.Privileged, program: os.Executable}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		e.width = func() int {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/kdelta/kdelta/pkg/diag"
 )
@@ -35,8 +38,8 @@ func commandCodes() []diag.Entry {
 const maxInput = 8 << 30
 
 // mapFrom is the size from which a file is mapped rather than read: reading copies,
-// and each page of the copy has to be made. A program that writes into the file at the
-// same time would be noticed in neither case; one that cuts it short ends this one.
+// and each page of the copy has to be made. What changes meanwhile is told by unchanged;
+// a mapped file that is cut short may end the program before, by a fault, with exit code 2.
 const mapFrom = 1 << 20
 
 // readInput gives the contents of a file, which nobody may write to. The error is a *diag.Error.
@@ -56,6 +59,52 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return nil, &diag.Error{Diagnostics: []diag.Diagnostic{d}}
 }
 
+// opened are the files that this run has read, as they were when they were opened.
+var opened struct {
+	sync.Mutex
+	files map[string]fs.FileInfo // by path
+}
+
+// opening notes a regular file. Those of /proc have no size, and their times mean nothing.
+func opening(path string, fi fs.FileInfo) {
+	if !fi.Mode().IsRegular() || fi.Size() == 0 {
+		return
+	}
+	opened.Lock()
+	defer opened.Unlock()
+	if opened.files == nil {
+		opened.files = make(map[string]fs.FileInfo)
+	}
+	if _, ok := opened.files[path]; !ok { // read twice, it must be the same both times
+		opened.files[path] = fi
+	}
+}
+
+// forget starts anew: what is written holds, whatever becomes of the inputs.
+func forget() {
+	opened.Lock()
+	defer opened.Unlock()
+	clear(opened.files)
+}
+
+// unchanged refuses a result when an input is another file than the one that was opened, or was written to since. The error is a *diag.Error.
+func unchanged() error {
+	opened.Lock()
+	defer opened.Unlock()
+	var ds []diag.Diagnostic
+	for _, path := range slices.Sorted(maps.Keys(opened.files)) {
+		was := opened.files[path]
+		now, err := os.Stat(path)
+		if err == nil && os.SameFile(was, now) && was.Size() == now.Size() && was.ModTime().Equal(now.ModTime()) {
+			continue
+		}
+		d := diag.New(codeFile, diag.Place{File: path}, "changed while it was read")
+		d.Remedy = "Run again when nobody writes to it."
+		ds = append(ds, d)
+	}
+	return diag.Refuse(ds)
+}
+
 func read(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -72,6 +121,7 @@ func read(path string, limit int64) ([]byte, error) {
 	case fi.Size() > limit:
 		return nil, fmt.Errorf("%d bytes, more than the limit of %d", fi.Size(), limit)
 	}
+	opening(path, fi)
 	if fi.Mode().IsRegular() && fi.Size() >= mapFrom {
 		if data := mapFile(f, fi.Size()); data != nil {
 			return data, nil

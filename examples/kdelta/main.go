@@ -13,7 +13,9 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/report"
 )
 
 func main() {
@@ -25,6 +27,7 @@ func main() {
 			debug.SetMemoryLimit(2 << 30)
 		}
 	}
+	atomicfile.ExitOnSignal()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -59,11 +62,16 @@ func commands() []*command {
 }
 
 // run is the whole program: it gives the exit code. Output that could not be
-// written is trouble. One case cannot be seen: the Go runtime opens /dev/null in
+// written is trouble, and so are inputs that changed meanwhile. One case cannot be seen: the Go runtime opens /dev/null in
 // the place of a standard output that was closed before the program started.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	e := &env{in: stdin, out: bufio.NewWriter(stdout), err: stderr, trouble: exitTrouble}
+	forget()
 	code := e.dispatch(args)
+	if err := unchanged(); err != nil {
+		_ = report.WriteDiagnosticsText(e.err, findings(err, codeFile, ""), report.TextOptions{}) // nobody is left to tell
+		code = e.trouble
+	}
 	err := e.out.Flush()
 	if err == nil {
 		err = e.fault

@@ -358,11 +358,15 @@ func overwrites(path string, inputs ...string) error {
 	return nil
 }
 
-// writeOutput writes a file whole or not at all.
+// writeOutput writes a file whole or not at all, and only when the inputs are still what was read.
 func writeOutput(path string, data []byte) error {
+	if err := unchanged(); err != nil {
+		return err
+	}
 	if err := atomicfile.Write(path, data, 0o666); err != nil {
 		return unwritable(path, "Give a path that can be written.", err)
 	}
+	forget()
 	return nil
 }
 

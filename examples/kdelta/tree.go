@@ -128,6 +128,9 @@ func objectsIn(root string) ([]string, error) {
 	if err == nil && !fi.IsDir() {
 		err = &fs.PathError{Op: "walk", Path: root, Err: errors.New("is not a directory")}
 	}
+	if err == nil { // WalkDir does not follow the root, and would find nothing
+		root, err = filepath.EvalSymlinks(root)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ import (
 //
 // The error is an *fs.PathError with path as it was given.
 func Write(path string, data []byte, perm fs.FileMode) error {
+	writing.RLock()
+	defer writing.RUnlock()
 	if err := write(path, data, perm.Perm()); err != nil {
 		var pe *fs.PathError
 		var le *os.LinkError

@@ -1,12 +1,9 @@
-//go:build unix
-
 package image
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/kdelta/kdelta/symbols"
@@ -20,12 +17,6 @@ func kernels(t testing.TB) string {
 		t.Skip("KDELTA_KERNELS is not set to a folder with unpacked kernel packages")
 	}
 	return dir
-}
-
-func cpu() float64 {
-	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
-	return float64(r.Utime.Sec+r.Stime.Sec) + float64(r.Utime.Usec+r.Stime.Usec)/1e6
 }
 
 func load(t testing.TB, path string) *Kernel {

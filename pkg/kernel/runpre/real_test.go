@@ -1,5 +1,3 @@
-//go:build unix
-
 package runpre
 
 import (
@@ -10,7 +8,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -18,12 +15,6 @@ import (
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/symbols"
 )
-
-func cpu() float64 {
-	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
-	return float64(r.Utime.Sec+r.Stime.Sec) + float64(r.Utime.Usec+r.Stime.Usec)/1e6
-}
 
 func need(t testing.TB, env, what string) string {
 	t.Helper()
