@@ -44,7 +44,12 @@ func makeTree(source, dir string, replaced map[string][]byte, folders []string) 
 			if _, ok := replaced[name]; ok || real[name] {
 				continue
 			}
-			if err := os.Symlink(filepath.Join(source, name), filepath.Join(dir, name)); err != nil {
+			from, to := filepath.Join(source, name), filepath.Join(dir, name)
+			// A second name for a file costs less than a symbolic link, which is a file itself.
+			if e.Type().IsRegular() && os.Link(from, to) == nil {
+				continue
+			}
+			if err := os.Symlink(from, to); err != nil {
 				return err
 			}
 		}
