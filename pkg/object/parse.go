@@ -468,38 +468,24 @@ func (p *parser) relocs() {
 			continue
 		}
 		limit := target.inflated()
-		prev, sorted := uint64(0), true
+		sorted := true
 		var contents []byte // of which fields have to be zero
 		common := s.Type == elf.SHT_RELA && target.Alloc()
 		if common {
 			contents = target.Data
 		}
-		for j, d := 0, s.Data; j < n; j, d = j+1, d[size:] {
-			off, info := le.Uint64(d), le.Uint64(d[8:])
-			if info>>32 >= nsym || off > limit {
-				if len(p.diags) >= maxProblems {
-					break
-				}
-				if info>>32 >= nsym {
-					p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is against symbol %d of %d", j, info>>32, nsym)
-				}
-				if off > limit {
-					p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is at 0x%x of %s, which has 0x%x bytes", j, off, p.secName(int(s.Info)), limit)
-				}
+		ok := false
+		if s.Type == elf.SHT_RELA {
+			ok, sorted, common = scanRela(s.Data, nsym, limit, contents, common)
+		}
+		for j := 0; !ok && j < n && len(p.diags) < maxProblems; j++ {
+			b := s.Data[j*size : j*size+16 : j*size+16]
+			off, info := le.Uint64(b), le.Uint64(b[8:])
+			if info>>32 >= nsym {
+				p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is against symbol %d of %d", j, info>>32, nsym)
 			}
-			sorted = sorted && off >= prev
-			prev = off
-			if !common {
-				continue
-			}
-			switch elf.R_X86_64(uint32(info)) {
-			case elf.R_X86_64_NONE:
-			case elf.R_X86_64_PC32, elf.R_X86_64_PLT32, elf.R_X86_64_32S, elf.R_X86_64_32:
-				common = off < uint64(len(contents)) && len(contents[off:]) >= 4 && le.Uint32(contents[off:]) == 0
-			case elf.R_X86_64_64:
-				common = off < uint64(len(contents)) && len(contents[off:]) >= 8 && le.Uint64(contents[off:]) == 0
-			default:
-				common = false
+			if off > limit {
+				p.fail(diag.ElfMalformed, i, uint64(j*size), "relocation %d is at 0x%x of %s, which has 0x%x bytes", j, off, p.secName(int(s.Info)), limit)
 			}
 		}
 		if common {
@@ -532,6 +518,37 @@ func (p *parser) relocs() {
 			return cmpU64(le.Uint64(d[int(a)*relaSize:]), le.Uint64(d[int(b)*relaSize:]))
 		})
 	}
+}
+
+// scanRela looks once at all entries of a relocation section: whether their symbols and
+// offsets are in range (otherwise the rest of the answer means nothing), in order, and
+// common (see Relocs.Common) when that is asked.
+func scanRela(d []byte, nsym, limit uint64, contents []byte, ask bool) (ok, sorted, common bool) {
+	const four = 1<<elf.R_X86_64_PC32 | 1<<elf.R_X86_64_PLT32 | 1<<elf.R_X86_64_32 | 1<<elf.R_X86_64_32S // fields of four bytes
+	prev, n := uint64(0), uint64(len(contents))
+	sorted, common = true, ask
+	for ; len(d) >= relaSize; d = d[relaSize:] {
+		off, info := le.Uint64(d), le.Uint64(d[8:])
+		if info>>32 >= nsym || off > limit {
+			return false, false, false
+		}
+		if off < prev {
+			sorted = false
+		}
+		prev = off
+		if !common {
+			continue
+		}
+		switch t := elf.R_X86_64(uint32(info)); {
+		case t < 32 && uint32(four)>>t&1 != 0:
+			common = off < n && n-off >= 4 && le.Uint32(contents[off:]) == 0
+		case t == elf.R_X86_64_64:
+			common = off < n && n-off >= 8 && le.Uint64(contents[off:]) == 0
+		default:
+			common = t == elf.R_X86_64_NONE
+		}
+	}
+	return true, sorted, common
 }
 
 func cmpU64(a, b uint64) int {
