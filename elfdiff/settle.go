@@ -668,6 +668,12 @@ func (s *settling) linkOne(from AtomID, i int) {
 		}
 	}
 	lo, hi := reach(src, p.Type)
+	if pos := int64(x.Value) + p.Addend; lo == hi && pos >= 0 {
+		// The start of a function with a plain name is that function, as if the relocation had named it.
+		if t := s.a.AtomAt(x.Sec, uint64(pos)); s.a.Atoms[t].Off == uint64(pos) && s.plainStart(t) {
+			return
+		}
+	}
 	s.dependAt(from, x.Sec, int64(x.Value)+p.Addend+lo, int64(x.Value)+p.Addend+hi)
 }
 
