@@ -230,6 +230,10 @@ func (p *parser) sections() {
 			// The address space of x86-64 is smaller; larger values only serve to make sums wrap.
 			p.fail(diag.ElfMalformed, i, 0, "a section of 0x%x bytes", s.Size)
 		}
+		if rel && s.Type == elf.SHT_NULL && s.Size != 0 && s.Flags&elf.SHF_ALLOC != 0 {
+			// gABI, "Sections": the header is inactive. What it claims to hold is nowhere.
+			p.fail(diag.ElfMalformed, i, 0, "an inactive section (SHT_NULL) of 0x%x bytes that occupies memory", s.Size)
+		}
 		if s.Addralign&(s.Addralign-1) != 0 || s.Addralign > 1<<40 {
 			p.fail(diag.ElfMalformed, i, 0, "alignment %d is not a power of two that makes sense", s.Addralign)
 		}

@@ -314,6 +314,7 @@ func TestParse_Errors(t *testing.T) {
 		}, code: bad, sec: "[7]"},
 		{name: "huge NOBITS", edit: func(p *patched) { p.sh(".bss", shSize, 1<<47+1) }, code: bad, sec: "[4]"},
 		{name: "alignment 3", edit: func(p *patched) { p.sh(".text", shAlign, 3) }, code: bad, sec: "[2]"},
+		{name: "inactive section with memory", edit: func(p *patched) { p.sh(".text", shType, 0) }, code: bad, sec: "[2]"},
 		{name: "alignment 2^41", edit: func(p *patched) { p.sh(".bss", shAlign, 1<<41) }, code: bad, sec: "[4]"},
 		{name: "flags beyond 32 bits", edit: func(p *patched) { p.sh(".data", shFlags, 1<<32|3) }, code: unsup, sec: "[7]"},
 		{name: "sh_link", edit: func(p *patched) { p.sh(".data", shLink, uint64(len(p.f.Sections))) }, code: bad, sec: "[7]"},
