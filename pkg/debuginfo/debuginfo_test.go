@@ -3,16 +3,21 @@ package debuginfo
 import (
 	"bytes"
 	"cmp"
+	"compress/zlib"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/kdelta/kdelta/pkg/object"
 )
 
 const cases = "../../testdata/cases"
@@ -316,6 +321,53 @@ func TestLimits(t *testing.T) {
 		}
 		if got := in.Structs(at); len(got) > 0 || in.Err() == nil || !strings.Contains(in.Err().Error(), errLimit.Error()) {
 			t.Errorf("%+v: %v, %v", o, got, in.Err())
+		}
+	}
+}
+
+// Compressed sections that claim, or are, more than their file can be about.
+func TestLimitsCompressed(t *testing.T) {
+	deflate := func(n int) []byte {
+		var b bytes.Buffer
+		w := zlib.NewWriter(&b)
+		_, _ = w.Write(make([]byte, n))
+		_ = w.Close()
+		return b.Bytes()
+	}
+	bomb := deflate(64 << 20) // to 64 KB
+	for _, c := range []struct {
+		name  string
+		claim uint64
+		data  []byte
+		limit bool
+	}{
+		{"honest and small", 1 << 16, deflate(1 << 16), false},
+		{"a bomb", 64 << 20, bomb, true},
+		{"a bomb that claims little", 1 << 10, bomb, false}, // no more is read
+		{"a claim beyond memory", 1 << 62, deflate(16), true},
+		{"a claim that wraps", math.MaxUint64, deflate(16), true},
+	} {
+		b := object.NewBuilder(object.Header{})
+		chdr := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, 1), c.claim), 1)
+		b.AddSection(object.BuildSection{Name: ".debug_info", Type: elf.SHT_PROGBITS, Flags: elf.SHF_COMPRESSED, Addralign: 8, Data: append(chdr, c.data...)})
+		b.AddSection(object.BuildSection{Name: ".debug_abbrev", Type: elf.SHT_PROGBITS, Addralign: 1, Data: []byte{0}})
+		data, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		in, err := Load(data, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Structs(Place{Section: 1})
+		runtime.ReadMemStats(&after)
+		if got := in.Err() != nil && strings.Contains(in.Err().Error(), errLimit.Error()); got != c.limit {
+			t.Errorf("%s: %v", c.name, in.Err())
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+			t.Errorf("%s: %d bytes of memory", c.name, used)
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 )
 
 var le = binary.LittleEndian
@@ -96,11 +98,11 @@ func (in *Info) section(name string) int {
 
 // raw gives the bytes of a section in the file.
 func (in *Info) raw(s *elf.Section) ([]byte, error) {
-	n := uint64(len(in.data))
-	if s.Type == elf.SHT_NOBITS || s.Offset > n || s.FileSize > n-s.Offset {
+	b, ok := checked.Slice(in.data, s.Offset, s.FileSize)
+	if s.Type == elf.SHT_NOBITS || !ok {
 		return nil, fmt.Errorf("%s lies outside the file", s.Name)
 	}
-	return in.data[s.Offset : s.Offset+s.FileSize], nil
+	return b, nil
 }
 
 // contents gives the bytes of a debug section, uncompressed and with relocations applied.
@@ -143,28 +145,32 @@ func (in *Info) contents(name string) ([]byte, error) {
 	if in.kind != elf.ET_REL {
 		return data, nil
 	}
+	copied := old || s.Flags&elf.SHF_COMPRESSED != 0
 	for _, r := range in.file.Sections {
-		if r.Type == elf.SHT_RELA && int(r.Info) == id {
-			if data, err = in.relocate(data, r); err != nil {
-				return nil, fmt.Errorf("%s: %w", s.Name, err)
-			}
+		if r.Type != elf.SHT_RELA || int(r.Info) != id {
+			continue
+		}
+		if !copied { // once, however many sections of relocations there are
+			data, copied = bytes.Clone(data), true
+		}
+		if err := in.relocate(data, r); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
 	return data, nil
 }
 
-// relocate gives a copy of data with the relocations of r applied. What leads to nothing in this object stays as it is.
-func (in *Info) relocate(data []byte, r *elf.Section) ([]byte, error) {
+// relocate applies the relocations of r to data. What leads to nothing in this object stays as it is.
+func (in *Info) relocate(data []byte, r *elf.Section) error {
 	if !in.syms.loaded {
 		if err := in.readSymbols(int(r.Link)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	rela, err := in.raw(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	data = bytes.Clone(data)
 	n := uint64(len(data))
 	for ; len(rela) >= relaSize; rela = rela[relaSize:] {
 		off, info, addend := le.Uint64(rela), le.Uint64(rela[8:]), le.Uint64(rela[16:])
@@ -177,8 +183,8 @@ func (in *Info) relocate(data []byte, r *elf.Section) ([]byte, error) {
 		default:
 			continue // of thread-local variables and the like: no code, no offset into a debug section
 		}
-		if off > n || width > n-off {
-			return nil, fmt.Errorf("a relocation at 0x%x lies outside", off)
+		if !checked.Within(off, width, n) {
+			return fmt.Errorf("a relocation at 0x%x lies outside", off)
 		}
 		v, ok := in.syms.address(uint32(info >> 32))
 		if !ok {
@@ -190,7 +196,7 @@ func (in *Info) relocate(data []byte, r *elf.Section) ([]byte, error) {
 			le.PutUint32(data[off:], uint32(v))
 		}
 	}
-	return data, nil
+	return nil
 }
 
 func (in *Info) readSymbols(link int) error {
@@ -298,7 +304,7 @@ func headers(info []byte) ([]header, error) {
 	for off := uint64(0); off < uint64(len(info)); {
 		c := cursor{b: info, at: off}
 		n, wide := c.length()
-		if c.bad || n > uint64(len(info))-c.at {
+		if c.bad || !checked.Within(c.at, n, uint64(len(info))) {
 			return nil, bad
 		}
 		h := header{off: off, end: c.at + n}
@@ -378,7 +384,7 @@ type cursor struct {
 }
 
 func (c *cursor) take(n uint64) []byte {
-	if c.bad || c.at > uint64(len(c.b)) || n > uint64(len(c.b))-c.at {
+	if c.bad || !checked.Within(c.at, n, uint64(len(c.b))) {
 		c.bad = true
 		return nil
 	}

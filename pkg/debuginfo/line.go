@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"path"
 	"slices"
+
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 )
 
 // Line programs are read here and not by debug/dwarf, which believes the counts
@@ -92,7 +94,7 @@ func (in *Info) readLines(u *unit) {
 	}
 	c := cursor{b: in.lines, at: uint64(u.stmts)}
 	n, wide := c.length()
-	if c.bad || n > uint64(len(c.b))-c.at || !in.spend(int(n)) {
+	if c.bad || !checked.Within(c.at, n, uint64(len(c.b))) || !in.spend(int(n)) {
 		return
 	}
 	end := c.at + n

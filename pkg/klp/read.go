@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/reloc"
 )
@@ -145,7 +146,7 @@ func (r *reader) upstreamObject(sec object.SecID, at uint64, claimed map[object.
 		return
 	}
 	list, isFuncs := claimed[fsec]
-	if !isFuncs || off%funcSize != 0 || off/funcSize > uint64(len(list)) || n > uint64(len(list))-off/funcSize {
+	if !isFuncs || off%funcSize != 0 || !checked.Within(off/funcSize, n, uint64(len(list))) {
 		r.fail(diag.KlpMalformed, r.name(sec), at+8, "%d functions at %s+0x%x, which is not a part of %s that holds so many", n, r.name(fsec), off, SecFuncs)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/x86"
 )
@@ -84,7 +85,7 @@ func (c *completer) frames() []orcRow {
 	for off := uint64(0); off+4 <= uint64(len(d)); {
 		n := uint64(le.Uint32(d[off:]))
 		start := off + 4
-		if n == 0 || n >= 0xfffffff0 || n > uint64(len(d))-start {
+		if n == 0 || n >= 0xfffffff0 || !checked.Within(start, n, uint64(len(d))) {
 			break
 		}
 		body := d[start : start+n]

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 )
 
 // Options tells Parse what to call the file and how much to accept. The zero value is useful.
@@ -141,7 +142,7 @@ func (p *parser) header() {
 		p.fail(diag.ElfMalformed, -1, 58, "e_shentsize is %d, not %d", n, shdrSize)
 	}
 	// The first header must be there before extended numbering can be read from it.
-	if !within(p.le.shoff, shdrSize, uint64(len(b))) {
+	if !checked.Within(p.le.shoff, shdrSize, uint64(len(b))) {
 		p.fail(diag.ElfMalformed, -1, 40, "section headers at 0x%x lie outside the file of 0x%x bytes", p.le.shoff, len(b))
 		return
 	}
@@ -178,9 +179,6 @@ func compressible(t elf.SectionType) bool {
 	return true
 }
 
-// within reports whether [off, off+size) lies in [0, n), without overflow.
-func within(off, size, n uint64) bool { return off <= n && size <= n-off }
-
 func (p *parser) sections() {
 	f, b := p.f, p.f.Data
 	n := int(p.le.shnum)
@@ -214,7 +212,7 @@ func (p *parser) sections() {
 			continue
 		}
 		if s.Type != elf.SHT_NOBITS && s.Type != elf.SHT_NULL {
-			if !within(s.Offset, s.Size, uint64(len(b))) {
+			if !checked.Within(s.Offset, s.Size, uint64(len(b))) {
 				p.fail(diag.ElfMalformed, i, 0, "0x%x bytes at file offset 0x%x lie outside the file of 0x%x bytes", s.Size, s.Offset, len(b))
 				continue
 			}

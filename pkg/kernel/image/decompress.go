@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
 	"github.com/pierrec/lz4/v4"
@@ -172,10 +173,10 @@ func vmlinux(data []byte, opts Options) ([]byte, error) {
 	}
 	off := (sects+1)*sectorSize + uint64(le.Uint32(data[hdrPayloadOffset:]))
 	n := uint64(le.Uint32(data[hdrPayloadLength:]))
-	if off > uint64(len(data)) || n > uint64(len(data))-off || n < 8 {
+	payload, ok := checked.Slice(data, off, n)
+	if !ok || n < 8 {
 		return nil, problem(diag.ImageMalformed, at.At(hdrPayloadOffset), "the payload, %d bytes at %#x, is not in the file of %d bytes", n, off, len(data))
 	}
-	payload := data[off : off+n]
 	f := formatOf(payload)
 	size := uint64(0)
 	switch {

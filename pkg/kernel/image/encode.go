@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/symbols"
 )
 
@@ -181,7 +182,7 @@ func (d *decoder) str() string { return string(d.take(d.num())) }
 // count gives a number of records, each of which takes at least size bytes.
 func (d *decoder) count(size int) int {
 	n := d.num()
-	if n > uint64(len(d.in)/size) {
+	if !checked.Records(n, size, uint64(len(d.in))) {
 		d.bad = true
 		return 0
 	}

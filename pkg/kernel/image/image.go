@@ -28,6 +28,7 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/symbols"
 )
@@ -238,11 +239,8 @@ func (k *Kernel) Bytes(addr uint64, n int) []byte {
 	if s == nil || n < 0 {
 		return nil
 	}
-	off := addr - s.Addr
-	if off > uint64(len(s.Data)) || uint64(n) > uint64(len(s.Data))-off {
-		return nil
-	}
-	return s.Data[off : off+uint64(n) : off+uint64(n)]
+	b, _ := checked.Slice(s.Data, addr-s.Addr, uint64(n))
+	return b
 }
 
 // maxString bounds a NUL-terminated string of the image.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/reloc"
 	"github.com/kdelta/kdelta/symbols"
@@ -194,7 +195,7 @@ func (c *checker) jumps() {
 			case jmpNear:
 				nop = nopNear
 			}
-			if nop == "" || uint64(len(data))-off < uint64(len(nop)) {
+			if nop == "" || !checked.Within(off, uint64(len(nop)), uint64(len(data))) {
 				continue
 			}
 			if c.code[sym.Sec] == nil {
@@ -232,7 +233,7 @@ func (c *checker) functions() {
 			it.Status, it.Why = Absent, "the link discards its section"
 		case s.Size == 0:
 			it.Status, it.Why = Incomparable, "it has no size"
-		case s.Value > uint64(len(sec.Data)) || s.Size > uint64(len(sec.Data))-s.Value:
+		case !checked.Within(s.Value, s.Size, uint64(len(sec.Data))):
 			it.Status, it.Why = Incomparable, "it does not lie in its section"
 		default:
 			cands = c.compareAll(&it, s)

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/kdelta/kdelta/pkg/internal/checked"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/reloc"
@@ -207,10 +208,11 @@ func (w *module) evidence(l *symbols.Located, id object.SymID, i int) { l.Entry[
 
 func (w *module) bytes(addr uint64, n int) []byte {
 	s, _, off, ok := w.section(addr)
-	if !ok || n < 0 || off > uint64(len(s.Data)) || uint64(n) > uint64(len(s.Data))-off {
+	if !ok || n < 0 {
 		return nil
 	}
-	return s.Data[off : off+uint64(n)]
+	b, _ := checked.Slice(s.Data, off, uint64(n))
+	return b
 }
 
 func (w *module) references(addr uint64, n int) int {
