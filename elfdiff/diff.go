@@ -43,6 +43,7 @@ func Diff(ctx context.Context, orig, patched *Graph, opts *Options) (delta *Delt
 	v.data()
 	v.commons()
 	v.anonymous()
+	v.merged()
 	d.Orig, d.Patched = account(orig, v.sa), account(patched, v.sb)
 	v.told()
 	v.names()
@@ -558,6 +559,67 @@ func (v *verdicts) commons() {
 			}
 		}
 		v.d.Data = append(v.d.Data, dt)
+	}
+}
+
+// merged compares the strings and constants that have a name for other objects. Within
+// the object such a piece is part of whoever refers to it, and where it lies says nothing;
+// who reads it from outside shows nowhere.
+func (v *verdicts) merged() {
+	named := func(g *Graph, i int) (AtomID, []byte) {
+		s := &g.File.Symbols[i]
+		if s.Bind() == elf.STB_LOCAL || s.Sec == 0 || s.Name == "" {
+			return 0, nil
+		}
+		a := g.symAtom[i]
+		if k := g.Atoms[a].Kind; a == 0 || k != AtomString && k != AtomConst {
+			return 0, nil
+		}
+		// What the symbol says that it holds, and all of the piece.
+		d := g.File.Sections[s.Sec].Data
+		from, to := s.Value, g.Atoms[a].Off+g.Atoms[a].Size
+		if n := uint64(len(d)); from < n {
+			to = max(min(to, n), from+min(s.Size, n-from))
+			return a, d[from:max(from, to)]
+		}
+		return a, nil
+	}
+	was := make(map[string]int)
+	for i := range v.a.File.Symbols {
+		if x, _ := named(v.a, i); x != 0 {
+			was[v.a.File.Symbols[i].Name] = i
+		}
+	}
+	for j := range v.b.File.Symbols {
+		y, dy := named(v.b, j)
+		if y == 0 {
+			continue
+		}
+		s := &v.b.File.Symbols[j]
+		sec := &v.b.File.Sections[s.Sec]
+		dt := Datum{Patched: y, Status: New, Name: s.Name, Section: sec.Name, ReadOnly: v.b.readOnly(s.Sec), PatchedSize: uint64(len(dy))}
+		if i, ok := was[s.Name]; ok {
+			delete(was, s.Name)
+			x, dx := named(v.a, i)
+			if bytes.Equal(dx, dy) && v.a.File.RelocsOf(v.a.Atoms[x].Sec).Len() == 0 && v.b.File.RelocsOf(s.Sec).Len() == 0 {
+				continue
+			}
+			dt.Status, dt.Orig, dt.OrigSize, dt.Confidence, dt.Changes = Changed, x, uint64(len(dx)), ConfName, changes(dx, dy)
+			dt.Causes = []Cause{{Kind: CauseConstant, Orig: v.a.TargetText(Target{Atom: x}), Patched: v.b.TargetText(Target{Atom: y})}}
+			v.sa[x] = Changed
+		}
+		v.sb[y] = dt.Status
+		v.d.Data = append(v.d.Data, dt)
+	}
+	for i := range v.a.File.Symbols {
+		s := &v.a.File.Symbols[i]
+		if _, ok := was[s.Name]; !ok {
+			continue
+		}
+		if x, dx := named(v.a, i); x != 0 && was[s.Name] == i {
+			v.sa[x] = Removed
+			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: s.Name, Section: v.a.File.Sections[s.Sec].Name, ReadOnly: v.a.readOnly(s.Sec), OrigSize: uint64(len(dx))})
+		}
 	}
 }
 
