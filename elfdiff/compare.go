@@ -702,6 +702,11 @@ func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []
 	px, py := 0, 0
 	for px < len(dx) && py < len(dy) {
 		ix, errx := x86.Decode(dx[px:])
+		if n := int(ix.Len); errx == nil && len(dy)-py >= n && bytes.Equal(dx[px:px+n], dy[py:py+n]) {
+			px += n
+			py += n
+			continue
+		}
 		iy, erry := x86.Decode(dy[py:])
 		if errx != nil || erry != nil {
 			k.fail(n, k.codeCause(ax, ay, px, py))
@@ -726,7 +731,7 @@ func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []
 	if len(imms) == 0 {
 		return
 	}
-	proofX, proofY := k.a.newProver(k.nodes[n].x, ea, k.c.poll), k.b.newProver(k.nodes[n].y, eb, k.c.poll)
+	proofX, proofY := k.a.newProver(k.nodes[n].x, ea, imms, k.c.poll), k.b.newProver(k.nodes[n].y, eb, imms, k.c.poll)
 	for _, d := range imms {
 		if line, ok := k.lineArgument(proofX, proofY, d); ok {
 			k.nodes[n].lines = true

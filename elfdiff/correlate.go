@@ -59,7 +59,7 @@ type correlation struct {
 	conf           []Confidence
 	files          []uint32       // by FILE scope of a: that of b; 0 none
 	symAB          []object.SymID // by SymID of a: the symbol of b that stands for the same thing, for symbols without an atom
-	usersA, usersB *userIndex     // references from what is not proved; made when needed
+	usersA, usersB *openUsers     // references from what is not proved; made when needed
 	proved         []bool         // by AtomID of a: the pair is proved equal already
 	doneA, doneB   []bool         // by SecID: all of the section's atoms are
 	readA, readB   []bool         // by AtomID: strings that settling compared for something that refers to them
@@ -555,6 +555,8 @@ func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, sc
 		return
 	}
 	c.indexOpen()
+	c.usersA.cover(familySections(c.a, open, func(f *family) []AtomID { return f.xs }))
+	c.usersB.cover(familySections(c.b, open, func(f *family) []AtomID { return f.ys }))
 	sa, sb := newSigner(c, c.a, false), newSigner(c, c.b, true)
 	sa.users, sb.users = c.usersA, c.usersB
 	// Functions first: the users of data are functions, so pairing them makes the users comparable.
@@ -579,7 +581,20 @@ func (c *correlation) refine(groups map[familyKey]*family, order []familyKey, sc
 	}
 }
 
-// indexOpen makes the indices of references from what is not proved. Whoever refers
+// familySections yields the sections that hold members of families.
+func familySections(g *Graph, open []*family, members func(*family) []AtomID) iter.Seq[object.SecID] {
+	return func(yield func(object.SecID) bool) {
+		for _, f := range open {
+			for _, m := range members(f) {
+				if !yield(g.Atoms[m].Sec) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// indexOpen makes ready the references from what is not proved. Whoever refers
 // to what is open and has no plain name is not proved either: see settle.
 func (c *correlation) indexOpen() {
 	if c.usersA != nil {
@@ -591,7 +606,7 @@ func (c *correlation) indexOpen() {
 			skip[y] = true
 		}
 	}
-	c.usersA, c.usersB = c.a.indexUsers(c.proved, c.doneA, c.poll), c.b.indexUsers(skip, c.doneB, c.poll)
+	c.usersA, c.usersB = c.a.newOpenUsers(c.proved, c.doneA, c.poll), c.b.newOpenUsers(skip, c.doneB, c.poll)
 }
 
 // match pairs the members of a family whose signature at this level is unique on both sides.
@@ -733,7 +748,7 @@ type signer struct {
 	c      *correlation
 	g      *Graph
 	second bool
-	users  *userIndex
+	users  *openUsers
 	ord    map[member]uint32
 	edges  []Edge
 }

@@ -665,7 +665,7 @@ func (v *verdicts) anonymous() {
 		if x != 0 && v.sa[x] == 0 {
 			v.sa[x], v.sb[y] = Changed, Changed
 		}
-		if v.c.indexOpen(); v.c.readB[y] || !listed(v.b, v.c.usersB, y) {
+		if v.c.readB[y] || !listed(v.b, v.usersOf(true, y), y) {
 			continue
 		}
 		dt := Datum{Patched: y, Status: v.sb[y], Name: v.b.File.Sections[at.Sec].Name, Section: v.b.File.Sections[at.Sec].Name, ReadOnly: v.b.readOnly(at.Sec), PatchedSize: at.Size}
@@ -682,7 +682,7 @@ func (v *verdicts) anonymous() {
 			continue
 		}
 		v.sa[x] = Removed
-		if v.c.indexOpen(); !v.c.readA[x] && listed(v.a, v.c.usersA, x) {
+		if !v.c.readA[x] && listed(v.a, v.usersOf(false, x), x) {
 			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
 		}
 	}
@@ -691,14 +691,14 @@ func (v *verdicts) anonymous() {
 // listed reports whether what has no name and is not proved equal is listed as
 // data of its own. Strings and constants are part of whoever refers to them, and so
 // is code and read-only data without a name as long as a function refers to it.
-func listed(g *Graph, users *userIndex, a AtomID) bool {
+func listed(g *Graph, users func() []user, a AtomID) bool {
 	at := &g.Atoms[a]
 	switch at.Kind {
 	case AtomPad:
 		return false
 	case AtomString, AtomConst:
 		// Nobody refers to its first byte: whatever changed in front of what is used shows nowhere else.
-		return !slices.ContainsFunc(users.of(a), func(u user) bool { return u.pos <= 0 }) && !g.outside(a)
+		return !slices.ContainsFunc(users(), func(u user) bool { return u.pos <= 0 }) && !g.outside(a)
 	case AtomEntry:
 		return at.Unit == 0
 	case AtomAnon:
@@ -706,23 +706,45 @@ func listed(g *Graph, users *userIndex, a AtomID) bool {
 			return true
 		}
 	}
-	return !slices.ContainsFunc(users.of(a), func(u user) bool { return g.Atoms[g.speaker(u.atom)].Kind == AtomFunc })
+	return !slices.ContainsFunc(users(), func(u user) bool { return g.Atoms[g.speaker(u.atom)].Kind == AtomFunc })
 }
 
 // holes finds gaps between data that are nothing but alignment: zeros, smaller
 // than the alignment of their section, that nobody refers to.
 func (v *verdicts) holes() {
-	find := func(g *Graph, st []Status, done, read []bool, users func() *userIndex) {
+	find := func(g *Graph, st []Status, done, read []bool, second bool) {
 		for i := range g.openAtoms(done) {
 			at := &g.Atoms[i]
 			small := at.Kind == AtomAnon && at.Size < g.File.Sections[at.Sec].Addralign || at.Kind == AtomString
-			if small && st[i] == 0 && !read[i] && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(i)) && len(users().of(i)) == 0 {
+			if small && st[i] == 0 && !read[i] && !g.relocated(at.Sec, at.Off, at.Off+at.Size) && zeros(g.Bytes(i)) && len(v.usersOf(second, i)()) == 0 {
 				st[i] = Padding
 			}
 		}
 	}
-	find(v.a, v.sa, v.c.doneA, v.c.readA, func() *userIndex { v.c.indexOpen(); return v.c.usersA })
-	find(v.b, v.sb, v.c.doneB, v.c.readB, func() *userIndex { v.c.indexOpen(); return v.c.usersB })
+	find(v.a, v.sa, v.c.doneA, v.c.readA, false)
+	find(v.b, v.sb, v.c.doneB, v.c.readB, true)
+}
+
+// usersOf gives the references from what is not proved to an atom without a verdict. What
+// else has none is likely to be asked for as well.
+func (v *verdicts) usersOf(second bool, a AtomID) func() []user {
+	return func() []user {
+		v.c.indexOpen()
+		g, st, done, users := v.a, v.sa, v.c.doneA, v.c.usersA
+		if second {
+			g, st, done, users = v.b, v.sb, v.c.doneB, v.c.usersB
+		}
+		if !users.covers(g.Atoms[a].Sec) {
+			users.cover(func(yield func(object.SecID) bool) {
+				for i := range g.openAtoms(done) {
+					if (st[i] == 0 || i == a) && !yield(g.Atoms[i].Sec) {
+						return
+					}
+				}
+			})
+		}
+		return users.of(a)
+	}
 }
 
 // strings gives strings and constants without a verdict theirs by content: unchanged where the other side has the same.

@@ -113,7 +113,12 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 		starts[w.Off>>6] |= 1 << (w.Off & 63)
 		start := from + uint64(w.Off)
 		end := start + uint64(in.Len)
-		fo, fs, v, rel := in.Rel(d[w.Off:])
+		var fo, fs uint8
+		var v int64
+		rel := in.IsBranch() || in.RIPRelative()
+		if rel {
+			fo, fs, v, rel = in.Rel(d[w.Off:])
+		}
 		field := start + uint64(fo)
 		relocated := false // the instruction's relative field
 		for ; lo < hi; lo++ {
@@ -259,10 +264,8 @@ func (g *Graph) users(a AtomID, poll *poller) []user {
 			at := &g.Atoms[from]
 			rs := g.File.RelocsOf(at.Sec)
 			lo, hi := rs.Range(at.Off, at.Off+at.Size)
-			buf = g.references(from, rs, lo, hi, buf, func(from AtomID, e *Edge, t Target) {
-				if g.Atoms[t.Atom].Sec == sec {
-					refs.add(t.Atom-base, user{from, e.Off - g.Atoms[from].Off, t.Disp})
-				}
+			buf = g.references(from, rs, lo, hi, buf, func(to object.SecID) bool { return to == sec }, func(from AtomID, e *Edge, t Target) {
+				refs.add(t.Atom-base, user{from, e.Off - g.Atoms[from].Off, t.Disp})
 			})
 		}
 		x = refs.index()
@@ -415,16 +418,59 @@ func (r *references) index() *userIndex {
 	return &userIndex{r.start, list}
 }
 
-// indexUsers makes the index over the references of all atoms but those to skip; done are sections that consist of such.
-func (g *Graph) indexUsers(skip, done []bool, poll *poller) *userIndex {
-	refs := newReferences(len(g.Atoms))
+// openUsers knows the references from atoms that are not proved. Who is asked for are the members of
+// few families and what is left in the end: the references to their sections are gathered when
+// somebody asks, in one pass for all sections of a question.
+type openUsers struct {
+	g          *Graph
+	skip, done []bool   // by AtomID: what is proved; by SecID: sections that consist of such
+	part       []uint8  // by SecID: 1 + index into parts of the pass that covers it; 0: none yet
+	base       []uint32 // by SecID: of its first atom in that part
+	parts      []*userIndex
+	poll       *poller
+}
+
+func (g *Graph) newOpenUsers(skip, done []bool, poll *poller) *openUsers {
+	return &openUsers{g: g, skip: skip, done: done, part: make([]uint8, len(g.File.Sections)), base: make([]uint32, len(g.File.Sections)), poll: poll}
+}
+
+// of gives the references to an atom. When nobody announced its section, all that are left are covered.
+func (x *openUsers) of(a AtomID) []user {
+	sec := x.g.Atoms[a].Sec
+	if x.part[sec] == 0 {
+		x.cover(func(yield func(object.SecID) bool) {
+			for i := range x.part {
+				if !yield(object.SecID(i)) {
+					return
+				}
+			}
+		})
+	}
+	return x.parts[x.part[sec]-1].of(AtomID(x.base[sec]) + a - x.g.first[sec])
+}
+
+// covers reports whether the references to a section are known.
+func (x *openUsers) covers(sec object.SecID) bool { return x.part[sec] != 0 }
+
+// cover gathers the references to sections.
+func (x *openUsers) cover(secs iter.Seq[object.SecID]) {
+	g := x.g
+	part := uint8(len(x.parts) + 1)
+	atoms := uint32(0)
+	for sec := range secs {
+		if x.part[sec] == 0 {
+			x.part[sec], x.base[sec] = part, atoms
+			atoms += uint32(g.first[sec+1] - g.first[sec])
+		}
+	}
+	refs := newReferences(int(atoms))
 	var buf []Edge
 	var sec object.SecID
 	var rs object.Relocs
 	next := 0 // of rs
-	for a := range g.openAtoms(done) {
+	for a := range g.openAtoms(x.done) {
 		at := &g.Atoms[a]
-		if !g.refersAtAll(a) || skip[a] {
+		if !g.refersAtAll(a) || x.skip[a] {
 			continue
 		}
 		if at.Sec != sec { // atoms come in the order of sections and offsets
@@ -435,18 +481,20 @@ func (g *Graph) indexUsers(skip, done []bool, poll *poller) *userIndex {
 		for lo < rs.Len() && rs.Off(lo) < at.Off { // those of atoms that were left out
 			lo++
 		}
-		hi := lo
+		hi, wanted := lo, false
 		for ; hi < rs.Len() && rs.Off(hi) < at.Off+at.Size; hi++ {
+			wanted = wanted || x.part[g.File.Symbols[rs.Sym(hi)].Sec] == part
 		}
-		if next = hi; lo == hi {
+		if next = hi; !wanted {
 			continue
 		}
-		poll.step()
-		buf = g.references(a, rs, lo, hi, buf, func(from AtomID, e *Edge, t Target) {
-			refs.add(t.Atom, user{from, e.Off - g.Atoms[from].Off, t.Disp})
+		x.poll.step()
+		buf = g.references(a, rs, lo, hi, buf, func(to object.SecID) bool { return x.part[to] == part }, func(from AtomID, e *Edge, t Target) {
+			to := g.Atoms[t.Atom].Sec
+			refs.add(AtomID(x.base[to])+t.Atom-g.first[to], user{from, e.Off - g.Atoms[from].Off, t.Disp})
 		})
 	}
-	return refs.index()
+	x.parts = append(x.parts, refs.index())
 }
 
 // refersAtAll reports whether the references of an atom count.
@@ -456,16 +504,16 @@ func (g *Graph) refersAtAll(a AtomID) bool {
 }
 
 // references calls f for every relocation of an atom, from the lo-th to before the hi-th
-// of its section, that leads to an atom. Code is decoded where a PC-relative reference is
-// to a position in a section of several atoms: there the distance to the end of the
-// instruction decides.
-func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, f func(from AtomID, e *Edge, t Target)) []Edge {
+// of its section, that leads to an atom in a wanted section. Code is decoded where a
+// PC-relative reference is to a position in such a section, of several atoms: there the
+// distance to the end of the instruction decides.
+func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, wanted func(object.SecID) bool, f func(from AtomID, e *Edge, t Target)) []Edge {
 	file := g.File
 	code := g.Atoms[a].Kind.Code()
 	exact := !code
 	for i := lo; code && i < hi; i++ {
-		r := rs.At(i)
-		if s := file.Symbols[r.Sym].Sec; s != 0 && g.first[s+1]-g.first[s] > 1 && !g.namesTarget(r.Sym) {
+		sym := rs.Sym(i)
+		if s := file.Symbols[sym].Sec; s != 0 && g.first[s+1]-g.first[s] > 1 && !g.namesTarget(sym) && wanted(s) {
 			exact = true
 			break
 		}
@@ -473,7 +521,10 @@ func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, f
 	if exact {
 		buf, _ = g.Edges(a, buf[:0])
 		for i := range buf {
-			if t := g.Resolve(&buf[i]); t.Atom != 0 && buf[i].Kind == EdgeReloc {
+			if buf[i].Kind != EdgeReloc || !wanted(buf[i].Sec) {
+				continue
+			}
+			if t := g.Resolve(&buf[i]); t.Atom != 0 {
 				f(a, &buf[i], t)
 			}
 		}
@@ -481,7 +532,7 @@ func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, f
 	}
 	for i := lo; i < hi; i++ {
 		r := rs.At(i)
-		if file.Symbols[r.Sym].Sec == 0 || r.Type == elf.R_X86_64_NONE {
+		if s := file.Symbols[r.Sym].Sec; s == 0 || r.Type == elf.R_X86_64_NONE || !wanted(s) {
 			continue
 		}
 		e := g.relocEdge(&r, r.Off+4, true)

@@ -68,46 +68,37 @@ type call struct {
 	def      [16]int // by register
 }
 
-var noDefs = [16]int{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
-
-func (g *Graph) newProver(id AtomID, edges []Edge, poll *poller) *prover {
-	p := &prover{g: g, id: id, at: &g.Atoms[id], code: g.Bytes(id), edges: slices.Clone(edges)}
-	slices.SortStableFunc(p.edges, func(a, b Edge) int { return cmp.Compare(a.Off, b.Off) })
-	c := call{def: noDefs}
+// newProver walks the code of an atom. Of interest are the calls that follow the immediates imms, in order.
+func (g *Graph) newProver(id AtomID, edges []Edge, imms []immDiff, poll *poller) *prover {
+	p := &prover{g: g, id: id, at: &g.Atoms[id], code: g.Bytes(id), edges: edges}
+	byOff := func(a, b Edge) int { return cmp.Compare(a.Off, b.Off) }
+	if !slices.IsSortedFunc(edges, byOff) {
+		p.edges = slices.Clone(edges)
+		slices.SortStableFunc(p.edges, byOff)
+	}
+	start := 0 // of the straight piece
 	w := x86.Walker{Code: p.code}
 	for w.Next() {
-		in, b := w.Inst, w.Bytes()
+		in := &w.Inst
+		if in.Flow == x86.FlowNone {
+			continue
+		}
 		end := w.Off + int(in.Len)
-		if in.Flow != x86.FlowNone {
-			if in.Flow == x86.FlowCall {
-				c.off, c.end = w.Off, end
-				p.calls = append(p.calls, c)
-			} else if fo, _, v, ok := in.Rel(b); ok && in.IsBranch() {
+		for len(imms) > 0 && imms[0].off < start {
+			imms = imms[1:]
+		}
+		if in.Flow == x86.FlowCall {
+			if len(imms) > 0 && imms[0].off < w.Off {
+				p.calls = append(p.calls, call{off: w.Off, end: end, start: start, def: p.defs(start, w.Off)})
+			}
+		} else if in.IsBranch() {
+			if fo, _, v, ok := in.Rel(p.code[w.Off:]); ok {
 				if _, relocated := p.edgeIn(w.Off+int(fo), w.Off+int(fo)+1); !relocated {
 					p.enter = append(p.enter, end+int(v))
 				}
 			}
-			c = call{start: end, def: noDefs}
-			continue
 		}
-		mask, known := in.Writes(b)
-		from, to, copied := copies(in)
-		value := -1
-		if copied {
-			value = c.def[from]
-		}
-		address, loads := loadsAddress(in, b)
-		for i := range c.def {
-			switch reg := x86.Reg(i); {
-			case loads && reg == address:
-				c.def[i] = w.Off
-			case !known || mask.Has(reg):
-				c.def[i] = -1
-			}
-		}
-		if copied {
-			c.def[to] = value
-		}
+		start = end
 	}
 	p.bad = w.Err != nil
 	// Whatever refers to a place inside (other parts, jump tables, fixups) may be how control gets there; the site
@@ -119,6 +110,36 @@ func (g *Graph) newProver(id AtomID, edges []Edge, poll *poller) *prover {
 	}
 	slices.Sort(p.enter)
 	return p
+}
+
+// defs gives where the straight code in [from, to) last loads each register with an address.
+func (p *prover) defs(from, to int) (def [16]int) {
+	for i := range def {
+		def[i] = -1
+	}
+	w := x86.Walker{Code: p.code[:to], Off: from}
+	for w.Next() {
+		in, b := w.Inst, w.Bytes()
+		mask, known := in.Writes(b)
+		src, dst, copied := copies(in)
+		value := -1
+		if copied {
+			value = def[src]
+		}
+		address, loads := loadsAddress(in, b)
+		for i := range def {
+			switch reg := x86.Reg(i); {
+			case loads && reg == address:
+				def[i] = w.Off
+			case !known || mask.Has(reg):
+				def[i] = -1
+			}
+		}
+		if copied {
+			def[dst] = value
+		}
+	}
+	return def
 }
 
 // entered reports whether control may enter at a place in [from, to).

@@ -610,10 +610,20 @@ func (in Inst) Rel(code []byte) (off, size uint8, v int64, ok bool) {
 	default:
 		return 0, 0, 0, false
 	}
-	if len(code) < int(off)+int(size) {
+	end := int(off) + int(size)
+	if len(code) < end {
 		return 0, 0, 0, false
 	}
-	return off, size, signed(code[off : off+size]), true
+	switch size { // nearly all are of these sizes
+	case 1:
+		v = int64(int8(code[off]))
+	case 4:
+		b := code[end-4 : end : end]
+		v = int64(int32(uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24))
+	default:
+		v = signed(code[off:end])
+	}
+	return off, size, v, true
 }
 
 // FallsThrough reports whether the instruction after this one is reached

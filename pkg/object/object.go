@@ -201,6 +201,14 @@ func (r Relocs) Off(i int) uint64 {
 	return le.Uint64(r.raw[i*relaSize:])
 }
 
+// Sym gives the symbol of the i-th entry in the order of offsets.
+func (r Relocs) Sym(i int) SymID {
+	if r.order != nil {
+		i = int(r.order[i])
+	}
+	return SymID(le.Uint32(r.raw[i*relaSize+12:]))
+}
+
 // Range gives lo and hi such that the entries At(lo) to At(hi-1) are those with from <= Off < to.
 func (r Relocs) Range(from, to uint64) (lo, hi int) {
 	n := r.Len()
