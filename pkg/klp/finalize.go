@@ -148,17 +148,16 @@ func (z *finalizer) access() {
 // places finds the ordinary relocations that the klp ones stand for and sees that no byte is relocated twice.
 func (z *finalizer) places() {
 	bySec := make(map[object.SecID][]*Reloc)
-	var secs []object.SecID
 	for i := range z.p.Relocs {
 		r := &z.p.Relocs[i]
-		if bySec[r.Sec] == nil {
-			secs = append(secs, r.Sec)
-		}
 		bySec[r.Sec] = append(bySec[r.Sec], r)
 	}
 	z.dropped = make(map[object.SecID][]bool)
-	for _, sec := range secs {
-		z.place(sec, bySec[sec])
+	for i := range z.f.Sections {
+		sec := object.SecID(i)
+		if klp := bySec[sec]; len(klp) > 0 || z.f.Sections[i].Alloc() && z.f.RelocsOf(sec).Len() > 1 {
+			z.place(sec, klp)
+		}
 	}
 }
 

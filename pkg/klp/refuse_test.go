@@ -108,6 +108,11 @@ func TestFinalizeRefuses(t *testing.T) {
 		{name: "placeholder twice", forms: u, after: func(x *fixture) {
 			x.b.AddReloc(x.text, object.Reloc{Off: 8, Type: elf.R_X86_64_PLT32, Addend: -4, Sym: x.global(Tombstone + "helper")})
 		}, code: diag.KlpTwice, sec: ".text", part: "second"},
+		{name: "ordinary relocations alone", forms: both, after: func(x *fixture) {
+			for range 2 {
+				x.b.AddReloc(x.data, object.Reloc{Off: 24, Type: elf.R_X86_64_64, Sym: x.cb})
+			}
+		}, code: diag.KlpTwice, sec: ".data.rel", part: "second"},
 		{name: "outside", forms: k, before: func(x *fixture) { x.tables.Relocs[0].Off = 61 }, code: diag.RelocOutside, part: ".text+0x3d"},
 		{name: "not loaded", forms: both, before: func(x *fixture) {
 			s := x.b.AddSection(object.BuildSection{Name: ".debug_info", Type: elf.SHT_PROGBITS, Data: make([]byte, 8)})

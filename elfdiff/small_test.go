@@ -1,0 +1,75 @@
+package elfdiff_test
+
+import (
+	"debug/elf"
+	"testing"
+
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/elfdiff/internal/testutil"
+)
+
+// What the assembler resolved leads where the processor takes it: from the end of the instruction, behind an immediate.
+func TestResolvedBias(t *testing.T) {
+	a := newAsm(t)
+	a.section(".text", text)
+	a.label("f", 18, elf.STB_GLOBAL, elf.STT_FUNC)
+	a.raw(0x48, 0x8d, 0x3d).u32(11)          // 0: lea 11(%rip),%rdi: to 18
+	a.raw(0xc7, 0x05).u32(4).u32(0x01020304) // 7: movl $..,4(%rip): to 21
+	a.raw(0xc3)                              // 17
+	a.label("g", 8, elf.STB_GLOBAL, elf.STT_FUNC)
+	a.raw(0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3)
+	g := a.graph()
+	type want struct{ off, disp, bias int64 }
+	var got []want
+	for i := range g.Atoms {
+		es, _ := g.Edges(elfdiff.AtomID(i), nil)
+		for _, e := range es {
+			got = append(got, want{int64(e.Off), e.Disp, int64(e.Bias)})
+		}
+	}
+	if len(got) != 2 || got[0] != (want{3, 18, 4}) || got[1] != (want{9, 21, 8}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Brief leaves out what has nothing to say, and counts it.
+func TestBrief(t *testing.T) {
+	for _, p := range testutil.FixturePairs(t) {
+		a, b, ok := testutil.LoadPair(t, p)
+		if !ok {
+			continue
+		}
+		full, brief := testutil.Diff(t, a, b), testutil.DiffOpts(t, a, b, &elfdiff.Options{Brief: true})
+		if full.Omitted != (elfdiff.Omitted{}) {
+			t.Errorf("%s: %+v omitted without being asked", p.Name, full.Omitted)
+		}
+		if len(brief.Functions)+brief.Omitted.Functions != len(full.Functions) || len(brief.Data)+brief.Omitted.Data != len(full.Data) {
+			t.Errorf("%s: %d functions and %d data, %+v omitted, of %d and %d", p.Name, len(brief.Functions), len(brief.Data), brief.Omitted, len(full.Functions), len(full.Data))
+		}
+		if brief.Same() != full.Same() {
+			t.Errorf("%s: same %v, %v", p.Name, brief.Same(), full.Same())
+		}
+	}
+}
+
+// A name of this file alone is not the name that others have.
+func TestUndefinedBinding(t *testing.T) {
+	make := func(bind elf.SymBind) *elfdiff.Graph {
+		a := newAsm(t)
+		s := a.b.Symbol(a.ref("there"))
+		s.Info = elf.ST_INFO(bind, elf.STT_NOTYPE)
+		s.Shndx = elf.SHN_ABS
+		s.Value = 0x1000
+		a.b.SetSymbol(a.ref("there"), s)
+		a.section(".text.f", text)
+		a.lea(toRDI, "there", 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	global, local := make(elf.STB_GLOBAL), make(elf.STB_LOCAL)
+	if d := testutil.Diff(t, global, global); !d.Same() {
+		t.Error(dump(d))
+	}
+	if d := testutil.Diff(t, global, local); d.Same() || d.Functions[0].Status != elfdiff.Changed {
+		t.Error(dump(d))
+	}
+}
