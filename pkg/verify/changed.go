@@ -209,38 +209,34 @@ func (c *canon) lines(v *view, insns []insn, refs []ref) {
 
 // tableText appends what tables say about a stretch of code, without line numbers.
 func (p *prover) tableText(c *canon, v *view, sec object.SecID, sp span) {
-	for _, name := range v.tableNames() {
-		l := v.sorted[name]
-		lo := searchSite(l, site{sec, sp.lo})
-		for ; lo < len(l) && l[lo].sec == sec && l[lo].off < sp.hi; lo++ {
-			for _, e := range v.sites[name][l[lo]] {
-				if e.row.Exclude != "" {
+	v.sitesOf(sec, sp.lo, sp.hi, func(entries []sited) {
+		for _, e := range entries {
+			if e.row.Exclude != "" {
+				continue
+			}
+			d := bytes.Clone(v.data(e.sec, e.off, e.off+e.size(v)))
+			if e.row.Line != elfdiff.NoField {
+				clear(d[e.row.Line : e.row.Line+e.row.LineSize])
+			}
+			c.add(e.table, int64(e.at-sp.lo))
+			c.hard = append(c.hard, d...)
+			for _, r := range v.relocsIn(e.sec, e.off, e.off+e.size(v)) {
+				x := ref{off: r.off - e.off, size: uint64(r.size), typ: r.typ, sym: r.sym, disp: r.addend}
+				tsec, _, pos, ok := v.target(e.sec, &x)
+				if ok && e.row.Body != elfdiff.NoField && int(x.off) == e.row.Body && pos >= 0 {
+					n := uint64(d[e.row.BodyLen])
+					sub := p.canonBody(v, tsec, uint64(pos), n, c.depth+1, sec, sp, c.budget)
+					c.hard, c.soft = append(c.hard, sub.hard...), append(c.soft, sub.soft...)
 					continue
 				}
-				d := bytes.Clone(v.data(e.sec, e.off, e.off+e.size(v)))
-				if e.row.Line != elfdiff.NoField {
-					clear(d[e.row.Line : e.row.Line+e.row.LineSize])
+				if ok && tsec == sec && pos >= int64(sp.lo) && pos <= int64(sp.hi) {
+					c.add("self", pos-int64(sp.lo))
+					continue
 				}
-				c.add(name, int64(l[lo].off-sp.lo))
-				c.hard = append(c.hard, d...)
-				for _, r := range v.relocsIn(e.sec, e.off, e.off+e.size(v)) {
-					x := ref{off: r.off - e.off, size: uint64(r.size), typ: r.typ, sym: r.sym, disp: r.addend}
-					tsec, _, pos, ok := v.target(e.sec, &x)
-					if ok && e.row.Body != elfdiff.NoField && int(x.off) == e.row.Body && pos >= 0 {
-						n := uint64(d[e.row.BodyLen])
-						sub := p.canonBody(v, tsec, uint64(pos), n, c.depth+1, sec, sp, c.budget)
-						c.hard, c.soft = append(c.hard, sub.hard...), append(c.soft, sub.soft...)
-						continue
-					}
-					if ok && tsec == sec && pos >= int64(sp.lo) && pos <= int64(sp.hi) {
-						c.add("self", pos-int64(sp.lo))
-						continue
-					}
-					p.describeTo(c, v, e.sec, span{}, &x)
-				}
+				p.describeTo(c, v, e.sec, span{}, &x)
 			}
 		}
-	}
+	})
 }
 
 // canonBudget bounds how much code without a name is followed from one function.
@@ -272,7 +268,7 @@ func (p *prover) changed(pr *pair) {
 		if !q.f.Sections[i].Exec() {
 			continue
 		}
-		for _, sp := range q.spans[i] {
+		for _, sp := range q.spansOf(object.SecID(i)) {
 			s := &q.f.Symbols[sp.sym]
 			if s.Type() != elf.STT_FUNC || p.ctx.Err() != nil {
 				continue
@@ -346,8 +342,9 @@ func (p *prover) carriedOnly(pr *pair, at site, s *object.Symbol, id object.SymI
 // is called after; sure is false when only the family of the name says so.
 func (p *prover) counterpart(pr *pair, s *object.Symbol, id object.SymID) (orig object.SymID, sure bool) {
 	var l []object.SymID
-	for _, k := range pr.o.byName[s.Name] {
-		if t := &pr.o.f.Symbols[k]; t.Type() == elf.STT_FUNC && t.Size > 0 && (len(pr.o.byName[s.Name]) == 1 || pr.o.file(k) == pr.q.file(id)) {
+	ids := pr.o.ids(s.Name)
+	for _, k := range ids {
+		if t := &pr.o.f.Symbols[k]; t.Type() == elf.STT_FUNC && t.Size > 0 && (len(ids) == 1 || pr.o.file(k) == pr.q.file(id)) {
 			l = append(l, k)
 		}
 	}

@@ -175,7 +175,7 @@ func (p *prover) origin(id object.SymID, owner string) (*pair, object.SymID) {
 		if owner != "" && pr.Object != owner {
 			continue
 		}
-		for _, k := range pr.q.byName[s.Name] {
+		for _, k := range pr.q.ids(s.Name) {
 			if t := &pr.q.f.Symbols[k]; t.Type() == elf.STT_FUNC && t.Size > 0 && pr.q.f.Sections[t.Sec].Exec() {
 				all = append(all, cand{pr, k})
 			}
@@ -272,7 +272,7 @@ func (p *prover) claims() {
 // originals gives the symbols of a name that the original object defines.
 func (p *prover) originals(pr *pair, name string, fn bool) []object.SymID {
 	var out []object.SymID
-	for _, id := range pr.o.byName[name] {
+	for _, id := range pr.o.ids(name) {
 		if s := &pr.o.f.Symbols[id]; !fn || s.Type() == elf.STT_FUNC || s.Type() == elf.STT_NOTYPE && pr.o.f.Sections[s.Sec].Exec() {
 			out = append(out, id)
 		}
@@ -287,7 +287,7 @@ func (p *prover) position(pr *pair, ids []object.SymID, name string, pos uint64,
 	for _, other := range p.pairs {
 		if other.Object == pr.Object && !seen[other.o] {
 			seen[other.o] = true
-			n += len(other.o.byName[name])
+			n += len(other.o.ids(name))
 		}
 	}
 	if pos == 0 && n > 1 {
@@ -484,7 +484,7 @@ func (p *prover) constant(it *item, off uint64, section string, a, b []byte, ski
 		return
 	}
 	got := ref{off: off + 3, size: 4, typ: rs[0].typ, sym: rs[0].sym, klp: rs[0].klp, disp: rs[0].addend + 4, code: true}
-	for _, id := range it.pr.q.byName[name] {
+	for _, id := range it.pr.q.ids(name) {
 		s := &it.pr.q.f.Symbols[id]
 		p.leadTo(it, it.pr, s.Sec, int64(s.Value), int64(s.Value), &ref{off: off + 3, size: 4, typ: rs[0].typ, sym: id, code: true}, &got)
 		return
@@ -502,7 +502,7 @@ func (p *prover) fentry(it *item, insns []insn, a, b []byte, skip map[uint64]boo
 		}
 		at := site{it.p.sec, it.p.off + off}
 		if off+5 <= it.size && bytes.Equal(a[off:off+5], []byte{0x0f, 0x1f, 0x44, 0, 0}) && bytes.Equal(b[off:off+5], []byte{0xe8, 0, 0, 0, 0}) &&
-			p.callsFentry(at) && len(p.p.sites["__mcount_loc"][at]) == 1 {
+			p.callsFentry(at) && len(p.p.entriesAt("__mcount_loc", at)) == 1 {
 			clear(a[off : off+5])
 			clear(b[off : off+5])
 			skip[off+1] = true
@@ -544,7 +544,7 @@ func (p *prover) state(it *item) {
 		return
 	}
 	if !numbered(name) {
-		for _, id := range it.pr.o.byName[name] {
+		for _, id := range it.pr.o.ids(name) {
 			if it.pr.o.file(id) == it.pr.q.file(s.sym) {
 				p.fail(diag.VerifyState, it.p.sec, it.p.off, "a copy of %s, which the running kernel has", name)
 				return
@@ -555,24 +555,6 @@ func (p *prover) state(it *item) {
 	if it.pr.family(0, name) >= it.pr.family(1, name) {
 		p.unproved(it.p.sec, it.p.off, "that %s is new: the original has as many of its family", name)
 	}
-}
-
-func (v *view) namesAt(at site) []string {
-	var out []string
-	if s := v.spanAt(at.sec, at.off); s.sym != 0 {
-		out = append(out, v.f.Symbols[s.sym].Name)
-		if v.aliases == nil {
-			v.aliases = map[site][]string{}
-			for i := 1; i < len(v.f.Symbols); i++ {
-				if s := &v.f.Symbols[i]; s.Sec != 0 && s.Name != "" && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE {
-					k := site{s.Sec, s.Value}
-					v.aliases[k] = append(v.aliases[k], s.Name)
-				}
-			}
-		}
-		out = append(out, v.aliases[at]...)
-	}
-	return out
 }
 
 // takesAddress reports whether a reference takes an address that may be kept.
@@ -617,7 +599,7 @@ func (p *prover) byName(it *item, name string, disp int64, got *ref, address boo
 		if pr == it.pr {
 			continue
 		}
-		for _, id := range pr.q.byName[name] {
+		for _, id := range pr.q.ids(name) {
 			if s := &pr.q.f.Symbols[id]; s.Bind() != elf.STB_LOCAL {
 				if start, ok := pr.at[site{s.Sec, s.Value}]; ok && (got.klp != nil || p.p.f.Symbols[got.sym].Sec != 0 || start.sec != 0) {
 					w := ref{off: got.off, size: got.size, typ: got.typ, sym: id, disp: disp, code: got.code, branch: !address}

@@ -21,9 +21,11 @@ func family(name string) string { return symbols.Parse(name).Key }
 func (pr *pair) family(side int, name string) int {
 	if pr.families[side] == nil {
 		v := pr.view(side)
-		m := make(map[string]int, len(v.byName))
-		for n, l := range v.byName {
-			m[family(n)] += len(l)
+		m := make(map[string]int)
+		for i := 1; i < len(v.f.Symbols); i++ {
+			if s := &v.f.Symbols[i]; defined(s) {
+				m[family(s.Name)]++
+			}
 		}
 		pr.families[side] = m
 	}
@@ -117,7 +119,7 @@ func (p *prover) toKernel(it *item, pr *pair, sec object.SecID, anchor, pos int6
 // namesPlace reports whether symbol id of the original lies where the symbol called name does.
 func (p *prover) namesPlace(pr *pair, id object.SymID, name string) bool {
 	s := &pr.o.f.Symbols[id]
-	return slices.ContainsFunc(pr.o.byName[name], func(x object.SymID) bool {
+	return slices.ContainsFunc(pr.o.ids(name), func(x object.SymID) bool {
 		t := &pr.o.f.Symbols[x]
 		return t.Sec == s.Sec && t.Value == s.Value
 	})
@@ -160,7 +162,7 @@ func (p *prover) corresponds(pr *pair, id object.SymID, sec object.SecID, anchor
 	if want.sym != 0 {
 		try(want.sym)
 	}
-	for _, t := range q.byName[s.Name] {
+	for _, t := range q.ids(s.Name) {
 		// A name in the same piece: an alias, or a name without a size.
 		if ts := &q.f.Symbols[t]; ts.Sec == sec && q.spanAt(sec, min(ts.Value, max(q.f.Sections[sec].Size, 1)-1)).lo == sp.lo {
 			try(t)
@@ -198,12 +200,12 @@ func (p *prover) same(pr *pair, o, t object.SymID) verdict {
 		return verdict{wrong, diag.VerifySymbol, why}
 	}
 	if exact && !numbered(a.Name) {
-		if len(pr.q.byName[b.Name]) == 1 || a.Bind() != elf.STB_LOCAL && b.Bind() != elf.STB_LOCAL {
+		if len(pr.q.ids(b.Name)) == 1 || a.Bind() != elf.STB_LOCAL && b.Bind() != elf.STB_LOCAL {
 			return verdict{grade: proved}
 		}
 		if pr.o.file(o) == pr.q.file(t) {
 			n := 0
-			for _, x := range pr.o.byName[a.Name] {
+			for _, x := range pr.o.ids(a.Name) {
 				if pr.o.file(x) == pr.o.file(o) {
 					n++
 				}
@@ -211,7 +213,7 @@ func (p *prover) same(pr *pair, o, t object.SymID) verdict {
 			if n == 1 {
 				return verdict{grade: proved}
 			}
-		} else if len(pr.o.byName[a.Name]) > 1 {
+		} else if len(pr.o.ids(a.Name)) > 1 {
 			return verdict{wrong, diag.VerifySymbol, "which is that of another source file"}
 		}
 	}
@@ -289,9 +291,13 @@ const (
 func (pr *pair) vote(o, t object.SymID) vote {
 	if pr.votes == nil {
 		pr.votes = map[[2]object.SymID]vote{}
-		for name, l := range pr.q.byName {
-			m := pr.o.byName[name]
-			if len(l) != 1 || len(m) != 1 || numbered(name) {
+		for i := 1; i < len(pr.q.f.Symbols); i++ {
+			s := &pr.q.f.Symbols[i]
+			if !defined(s) {
+				continue
+			}
+			l, m := pr.q.ids(s.Name), pr.o.ids(s.Name)
+			if len(l) != 1 || len(m) != 1 || numbered(s.Name) {
 				continue
 			}
 			pr.ballot(m[0], l[0])

@@ -108,8 +108,9 @@ func (c *checker) loader() {
 // returns checks that a module which lists jumps to the return thunk lists all of them: a kernel that patches them
 // warns of each one that it meets and does not know.
 func (c *checker) returns() {
-	list := c.p.sites[".return_sites"]
-	if len(list) == 0 {
+	list := 0
+	c.p.places(".return_sites", func(_ site, l []sited) { list += len(l) })
+	if list == 0 {
 		return
 	}
 	f := c.p.f
@@ -124,7 +125,7 @@ func (c *checker) returns() {
 				continue
 			}
 			c.count("returns listed", 1)
-			if len(list[site{sec, r.off - 1}]) == 0 {
+			if len(c.p.entriesAt(".return_sites", site{sec, r.off - 1})) == 0 {
 				c.fail(diag.VerifyEntryMissing, sec, r.off-1, "a return that .return_sites does not list")
 			}
 		}
@@ -259,7 +260,7 @@ func (p *prover) named(name string) func(*rel) bool {
 // listed says that a jump at off of a function belongs into .return_sites.
 func (p *prover) listed(s *object.Symbol, off uint64) {
 	at := site{s.Sec, s.Value + off}
-	got := p.p.sites[".return_sites"][at]
+	got := p.p.entriesAt(".return_sites", at)
 	if len(got) != 1 {
 		p.fail(diag.VerifyEntryMissing, at.sec, at.off, "%d entries of .return_sites for the end of %s, want 1", len(got), s.Name)
 		return

@@ -80,15 +80,11 @@ func (s *still) same(v *view, sec object.SecID, sp span) bool {
 	if !s.table {
 		return true
 	}
-	for _, name := range v.tableNames() {
-		l := v.sorted[name]
-		for lo := searchSite(l, site{sec, sp.lo}); lo < len(l) && l[lo].sec == sec && l[lo].off < sp.hi; lo++ {
-			for _, e := range v.sites[name][l[lo]] {
-				if s.dirty[e.sec] {
-					return false
-				}
-			}
+	same := true
+	v.sitesOf(sec, sp.lo, sp.hi, func(entries []sited) {
+		for i := range entries {
+			same = same && !s.dirty[entries[i].sec]
 		}
-	}
-	return true
+	})
+	return same
 }

@@ -45,7 +45,7 @@ func TestStill(t *testing.T) {
 		pairs++
 		p := &prover{checker: newChecker(context.Background(), pr.q.f, Options{})}
 		for i := range pr.q.f.Sections {
-			for _, sp := range pr.q.spans[i] {
+			for _, sp := range pr.q.spansOf(object.SecID(i)) {
 				s := &pr.q.f.Symbols[sp.sym]
 				if s.Type() != elf.STT_FUNC || !pr.q.f.Sections[i].Exec() {
 					continue

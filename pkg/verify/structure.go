@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -191,7 +192,7 @@ func (c *checker) metadata() {
 		if err == nil && len(p.Objects) == 0 {
 			var s *klp.Patch
 			if s, _, err = klp.ReadStatic(c.p.f, c.opts.Layout); err == nil {
-				c.static = len(c.p.byName[klp.PatchSymbol]) > 0
+				c.static = len(c.p.ids(klp.PatchSymbol)) > 0
 				p.Objects, p.Callbacks = s.Objects, s.Callbacks
 			}
 		}
@@ -334,7 +335,7 @@ func (c *checker) shapes() {
 
 // ftrace checks that what the patch lists for ftrace is a call of it, or the room for one.
 func (c *checker) ftrace() {
-	for at := range c.p.sites["__mcount_loc"] {
+	c.p.places("__mcount_loc", func(at site, _ []sited) {
 		d := c.p.data(at.sec, at.off, min(at.off+5, c.p.f.Sections[at.sec].Size))
 		switch {
 		case bytes.Equal(d, []byte{0x0f, 0x1f, 0x44, 0, 0}), bytes.Equal(d, []byte{0x90, 0x90, 0x90, 0x90, 0x90}):
@@ -342,12 +343,18 @@ func (c *checker) ftrace() {
 		default:
 			c.fail(diag.VerifyMcount, at.sec, at.off, "__mcount_loc lists % x, neither a call of __fentry__ nor a NOP of five bytes", d)
 		}
-	}
+	})
 }
 
+// callsFentry reports whether the relocation of a call, an ordinary one or one for the livepatch core, leads to __fentry__.
+// A whole kernel as the original object defines __fentry__ itself, and then it may be asked for like any other symbol.
 func (c *checker) callsFentry(at site) bool {
-	rs := c.p.relocsIn(at.sec, at.off+1, at.off+2)
-	return len(rs) == 1 && rs[0].addend == -4 && c.p.f.Symbols[rs[0].sym].Name == "__fentry__"
+	if rs := c.p.relocsIn(at.sec, at.off+1, at.off+2); len(rs) == 1 && rs[0].klp == nil && rs[0].addend == -4 && c.p.f.Symbols[rs[0].sym].Name == "__fentry__" {
+		return true
+	}
+	return c.klp != nil && slices.ContainsFunc(c.klp.Relocs, func(r klp.Reloc) bool {
+		return r.Sec == at.sec && r.Off == at.off+1 && r.Addend == -4 && r.Symbol.Name == "__fentry__" && r.Symbol.Object == klp.Vmlinux
+	})
 }
 
 // resolution checks what the patch asks of the running kernel.

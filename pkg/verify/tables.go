@@ -27,20 +27,13 @@ func (p *prover) column(row *elfdiff.Table) elfdiff.Action {
 
 // tables checks that every table entry about a stretch of code travels with it, once.
 func (p *prover) tables(it *item) {
-	q := it.pr.q
-	for _, name := range q.tableNames() {
-		l := q.sorted[name]
-		lo := searchSite(l, it.q)
-		for ; lo < len(l) && l[lo].sec == it.q.sec && l[lo].off < it.q.off+it.size; lo++ {
-			p.entriesAt(it, name, l[lo])
-		}
-	}
+	it.pr.q.sitesOf(it.q.sec, it.q.off, it.q.off+it.size, func(want []sited) { p.entriesAt(it, want) })
 }
 
-func (p *prover) entriesAt(it *item, name string, at site) {
-	want := it.pr.q.sites[name][at]
-	there := site{it.p.sec, it.p.off + at.off - it.q.off}
-	got := p.p.sites[name][there]
+func (p *prover) entriesAt(it *item, want []sited) {
+	name := want[0].table
+	there := site{it.p.sec, it.p.off + want[0].at - it.q.off}
+	got := p.p.entriesAt(name, there)
 	act := p.column(want[0].row)
 	if act == elfdiff.Constant || act == elfdiff.Drop && len(got) == 0 {
 		return
@@ -82,11 +75,11 @@ func (p *prover) entriesAt(it *item, name string, at site) {
 // leftovers reports table entries of the patch that belong to no code that was proved.
 func (p *prover) leftovers() {
 	for _, name := range p.p.tableNames() {
-		for _, at := range p.p.sorted[name] {
+		p.p.places(name, func(at site, entries []sited) {
 			if glue(p.p.f.Sections[at.sec].Name) {
-				continue
+				return
 			}
-			for i, e := range p.p.sites[name][at] {
+			for i, e := range entries {
 				if name == "__mcount_loc" && p.res.Format != Intermediate && i == 0 && p.entrySite(at) {
 					continue // these forms have the list made anew, from the code
 				}
@@ -94,7 +87,7 @@ func (p *prover) leftovers() {
 					p.fail(diag.VerifyEntryExtra, e.sec, e.off, "an entry for %s, for which the patched object has none", p.p.where(at.sec, int64(at.off)))
 				}
 			}
-		}
+		})
 	}
 }
 
@@ -107,32 +100,6 @@ func (p *prover) entrySite(at site) bool {
 	_, ok := p.from[site{at.sec, sp.lo}]
 	return ok && sp.sym != 0 && at.off-sp.lo <= maxEntry
 }
-
-// tableNames lists the sections that hold tables, and sorts their sites.
-func (v *view) tableNames() []string {
-	if v.sorted == nil {
-		v.index()
-		v.sorted = map[string][]site{}
-		for name, m := range v.sites {
-			v.names = append(v.names, name)
-			l := make([]site, 0, len(m))
-			for at := range m {
-				l = append(l, at)
-			}
-			slices.SortFunc(l, compareSites)
-			v.sorted[name] = l
-		}
-		slices.Sort(v.names)
-	}
-	return v.names
-}
-
-// searchSite gives the first of sorted sites that is not before at.
-func searchSite(l []site, at site) int {
-	return sort.Search(len(l), func(i int) bool { return compareSites(l[i], at) >= 0 })
-}
-
-func compareSites(a, b site) int { return cmp.Or(cmp.Compare(a.sec, b.sec), cmp.Compare(a.off, b.off)) }
 
 // own reports whether a section of the patch holds what was not copied from an object.
 func own(name string) bool {
@@ -178,7 +145,7 @@ func (p *prover) unaccounted() {
 }
 
 func (p *prover) symbolIn(sec object.SecID, lo, hi uint64) bool {
-	l := p.p.spans[sec]
+	l := p.p.spansOf(sec)
 	n := sort.Search(len(l), func(i int) bool { return l[i].hi > lo })
 	return n < len(l) && l[n].lo < hi
 }

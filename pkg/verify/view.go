@@ -53,82 +53,48 @@ type ref struct {
 	branch bool  // of a call or jump
 }
 
-// view is a file with what is needed to find one's way in it. Everything is made once.
+// view is a file with what is needed to find one's way in it. Everything is made once, when it is asked for.
 type view struct {
-	f       *object.File
-	rules   *elfdiff.Rules
-	spans   [][]span // by section; nil: not made yet
-	rels    [][]rel  // by section, sorted; nil: not made yet
-	klp     map[site]*klp.Reloc
-	scope   []object.SymID // by symbol: the FILE symbol of a local one
-	byName  map[string][]object.SymID
-	tables  map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
-	sites   map[string]map[site][]entry     // by section name
-	consts  map[site]string                 // movabs instructions that the kernel fills in: name of the symbol
-	aliases map[site][]string
-	sorted  map[string][]site
-	names   []string
-	marked  map[object.SecID]int // starts of table entries that the object lists
+	f        *object.File
+	rules    *elfdiff.Rules
+	spans    [][]span // by section; nil: not made yet
+	rels     [][]rel  // by section, sorted; nil: not made yet
+	klp      map[site]*klp.Reloc
+	files    []object.SymID // the FILE symbols; nil: not made yet
+	names    nameIndex
+	symLo    []uint32 // by section: range in syms
+	syms     []object.SymID
+	tables   map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
+	patterns map[string]bool                 // names that rows have, and prefixes of names
+	prefixes []string
+	sites    siteIndex
+	consts   map[site]string      // movabs instructions that the kernel fills in: name of the symbol
+	marked   map[object.SecID]int // starts of table entries that the object lists
 }
 
 func newView(f *object.File, rules *elfdiff.Rules) *view {
-	v := &view{f: f, rules: rules, spans: make([][]span, len(f.Sections)), rels: make([][]rel, len(f.Sections)),
-		scope: make([]object.SymID, len(f.Symbols)), byName: make(map[string][]object.SymID, len(f.Symbols)), tables: make(map[object.SecID]*elfdiff.Table)}
-	file := object.SymID(0)
-	for i := 1; i < len(f.Symbols); i++ {
-		s := &f.Symbols[i]
-		switch {
-		case s.Type() == elf.STT_FILE:
-			file = object.SymID(i)
-			continue
-		case s.Type() == elf.STT_SECTION:
-			continue
-		}
-		if s.Bind() == elf.STB_LOCAL {
-			v.scope[i] = file
-		}
-		if s.Sec != 0 && s.Name != "" {
-			v.byName[s.Name] = append(v.byName[s.Name], object.SymID(i))
-		}
-	}
-	v.makeSpans()
-	return v
+	return &view{f: f, rules: rules, spans: make([][]span, len(f.Sections)), rels: make([][]rel, len(f.Sections)), tables: make(map[object.SecID]*elfdiff.Table)}
 }
 
 // file gives the name of the source file that a local symbol belongs to.
 func (v *view) file(id object.SymID) string {
-	if s := v.scope[id]; s != 0 {
-		return v.f.Symbols[s].Name
+	s := &v.f.Symbols[id]
+	if s.Bind() != elf.STB_LOCAL || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
+		return ""
 	}
-	return ""
-}
-
-func (v *view) makeSpans() {
-	for i := 1; i < len(v.f.Symbols); i++ {
-		s := &v.f.Symbols[i]
-		if s.Sec == 0 || s.Size == 0 || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
-			continue
-		}
-		sec := &v.f.Sections[s.Sec]
-		if s.Value >= sec.Size || sec.Flags&elf.SHF_MERGE != 0 {
-			continue
-		}
-		v.spans[s.Sec] = append(v.spans[s.Sec], span{s.Value, min(s.Value+s.Size, sec.Size), object.SymID(i)})
-	}
-	for i, l := range v.spans {
-		slices.SortFunc(l, func(a, b span) int {
-			return cmp.Or(cmp.Compare(a.lo, b.lo), cmp.Compare(b.hi, a.hi), cmp.Compare(v.rank(a.sym), v.rank(b.sym)), cmp.Compare(a.sym, b.sym))
-		})
-		out := l[:0]
-		for _, s := range l {
-			if n := len(out); n > 0 && s.lo < out[n-1].hi {
-				out[n-1].hi = max(out[n-1].hi, s.hi)
-				continue
+	if v.files == nil {
+		v.files = []object.SymID{0}
+		for i := 1; i < len(v.f.Symbols); i++ {
+			if v.f.Symbols[i].Type() == elf.STT_FILE {
+				v.files = append(v.files, object.SymID(i))
 			}
-			out = append(out, s)
 		}
-		v.spans[i] = out
 	}
+	n, _ := slices.BinarySearch(v.files, id) // the last before it
+	if n <= 1 {
+		return ""
+	}
+	return v.f.Symbols[v.files[n-1]].Name
 }
 
 // rank prefers real names to labels, and global ones.
@@ -147,7 +113,7 @@ func label(name string) bool { return name == "" || strings.HasPrefix(name, ".L"
 
 // spanAt gives the span that holds a position, else the gap around it (sym 0).
 func (v *view) spanAt(sec object.SecID, off uint64) span {
-	l := v.spans[sec]
+	l := v.spansOf(sec)
 	n := sort.Search(len(l), func(i int) bool { return l[i].lo > off })
 	lo := uint64(0)
 	if n > 0 {
@@ -387,7 +353,7 @@ func (v *view) row(sec object.SecID) (row *elfdiff.Table, known bool) {
 		return r, true
 	}
 	s := &v.f.Sections[sec]
-	if s.Type == elf.SHT_RELA || s.Size == 0 {
+	if s.Type == elf.SHT_RELA || s.Size == 0 || !v.tableRule(s.Name) {
 		return nil, false
 	}
 	// A size that somebody knows comes before the order of the rows.
@@ -455,8 +421,8 @@ func (v *view) fits(sec object.SecID, t *elfdiff.Table) bool {
 	}
 	entries := (n + e - 1) / e
 	owned, files := uint64(0), uint64(0)
-	for _, r := range v.relocs(sec) {
-		at := int(r.off % e)
+	fits := func(off uint64) bool {
+		at := int(off % e)
 		if !slices.Contains(t.Refs, at) {
 			return false
 		}
@@ -466,58 +432,24 @@ func (v *view) fits(sec object.SecID, t *elfdiff.Table) bool {
 		if t.File != elfdiff.NoField && at == t.File {
 			files++
 		}
+		return true
+	}
+	if v.klp == nil { // as relocs has them
+		rs := v.f.RelocsOf(sec)
+		for i := range rs.Len() {
+			r := rs.At(i)
+			if info, ok := reloc.Lookup(r.Type); ok && info.Size > 0 && !fits(r.Off) {
+				return false
+			}
+		}
+	} else {
+		for _, r := range v.relocs(sec) {
+			if !fits(r.off) {
+				return false
+			}
+		}
 	}
 	return owned == entries && (t.File == elfdiff.NoField || files == entries)
-}
-
-// entry is an entry of a table.
-type entry struct {
-	sec object.SecID
-	off uint64
-	row *elfdiff.Table
-	ord int
-}
-
-func (e *entry) size(v *view) uint64 {
-	return min(uint64(e.row.Entry), v.f.Sections[e.sec].Size-e.off)
-}
-
-// index finds the entries of all tables by the code that they belong to.
-func (v *view) index() {
-	if v.sites != nil {
-		return
-	}
-	v.sites = make(map[string]map[site][]entry)
-	v.consts = make(map[site]string)
-	for i := 1; i < len(v.f.Sections); i++ {
-		sec := object.SecID(i)
-		row, known := v.row(sec)
-		if !known || row == nil {
-			continue
-		}
-		name := v.f.Sections[i].Name
-		m := v.sites[name]
-		if m == nil {
-			m = make(map[site][]entry)
-			v.sites[name] = m
-		}
-		ord := 0
-		for _, r := range v.relocs(sec) {
-			if int(r.off%uint64(row.Entry)) != row.Site || r.sym == 0 {
-				continue
-			}
-			s := &v.f.Symbols[r.sym]
-			if s.Sec == 0 {
-				continue
-			}
-			at := site{s.Sec, s.Value + uint64(r.addend)}
-			m[at] = append(m[at], entry{sec, r.off - uint64(row.Site), row, ord})
-			ord++
-			if row.Emit[0] == elfdiff.Constant {
-				v.consts[site{at.sec, at.off - 2}] = name
-			}
-		}
-	}
 }
 
 // str gives the string of w-byte characters at a position, with its terminator.
@@ -546,3 +478,5 @@ func formatOf(f *object.File) Format {
 
 // sameZero reports whether b holds nothing but zeros.
 func sameZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+func compareSites(a, b site) int { return cmp.Or(cmp.Compare(a.sec, b.sec), cmp.Compare(a.off, b.off)) }
