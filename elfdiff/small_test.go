@@ -73,3 +73,38 @@ func TestUndefinedBinding(t *testing.T) {
 		t.Error(dump(d))
 	}
 }
+
+// The section of a function says when it is there: .text.x is as good as .text, .init.text is not.
+func TestSectionClass(t *testing.T) {
+	make := func(section string) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(section, text)
+		a.raw(0xb8).u32(7).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{".text.f", ".text.f", true},
+		{".text", ".text.f", true},
+		{".text.x", ".text.y", true},
+		{".text.x", ".text", true},
+		{".text.unlikely.f", ".text.f", true},
+		{".init.text", ".text", false},
+		{".text..other", ".text", false},
+		{".text..other", ".text..another", false},
+		{".special", ".text", false},
+		{".special.f", ".special", true},
+	} {
+		for _, swap := range []bool{false, true} {
+			x, y := c.a, c.b
+			if swap {
+				x, y = y, x
+			}
+			if d := testutil.Diff(t, make(x), make(y)); d.Same() != c.same {
+				t.Errorf("%s to %s: same %v\n%s", x, y, d.Same(), dump(d))
+			}
+		}
+	}
+}
