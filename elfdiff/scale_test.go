@@ -7,6 +7,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/elfdiff/internal/testutil"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/synth"
@@ -219,6 +222,27 @@ func BenchmarkSynth(b *testing.B) {
 		run("compare", func() {
 			if _, err := elfdiff.Compare(context.Background(), x, y, rules, nil); err != nil {
 				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// BenchmarkPairs compares objects of kernels, where they are.
+func BenchmarkPairs(b *testing.B) {
+	rules := kernel.Rules()
+	for _, p := range testutil.SharedPairs("kpatch") {
+		x, errX := os.ReadFile(p.Orig)
+		y, errY := os.ReadFile(p.Patched)
+		if err := errors.Join(errX, errY); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(filepath.Base(p.Name), func(b *testing.B) {
+			b.SetBytes(int64(len(x) + len(y)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := elfdiff.Compare(context.Background(), elfdiff.Input{Name: "ORIG", Data: x}, elfdiff.Input{Name: "PATCHED", Data: y}, rules, &elfdiff.Options{Brief: true}); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

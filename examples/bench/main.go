@@ -54,6 +54,7 @@ type program struct {
 type cost struct {
 	cpu, wall time.Duration
 	mem       int64 // bytes, the largest of the processes
+	exit      int   // code of the last that did not end with 0
 }
 
 func run(args []string, out io.Writer) error {
@@ -84,7 +85,7 @@ func run(args []string, out io.Writer) error {
 		return c.scaling(out, dir)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "pair\tprogram\tCPU ms\twall ms\tpeak MB\tCPU ratio\tmemory ratio\t")
+	fmt.Fprintln(w, "pair\tprogram\tCPU ms\twall ms\tpeak MB\tCPU ratio\tmemory ratio\texit\t")
 	for i := 0; i < len(files); i += 2 {
 		if err := c.pair(w, dir, files[i], files[i+1]); err != nil {
 			return err
@@ -101,6 +102,7 @@ func (c *config) programs(dir, orig, patched string) []program {
 	out := []program{
 		{name: "kdelta diff", cmds: [][]string{{c.kdelta, "diff", orig, patched}}},
 		{name: "kdelta patch", cmds: [][]string{{c.kdelta, "patch", "--symbols", "none", "-o", filepath.Join(dir, "kdelta.o"), orig, patched}}},
+		{name: "  --no-verify", cmds: [][]string{{c.kdelta, "patch", "--no-verify", "--symbols", "none", "-o", filepath.Join(dir, "kdelta.o"), orig, patched}}},
 		{name: "sha256sum", cmds: [][]string{{"sha256sum", orig, patched}}},
 	}
 	if c.cdo != "" {
@@ -140,8 +142,8 @@ func (c *config) pair(w io.Writer, dir, orig, patched string) error {
 	base := median(costs[0])
 	for i := range programs {
 		k := median(costs[i])
-		fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%.1f\t%.2f\t%.2f\t\n", filepath.Base(orig), programs[i].name, ms(k.cpu), ms(k.wall), float64(k.mem)/(1<<20),
-			float64(k.cpu)/float64(base.cpu), float64(k.mem)/float64(base.mem))
+		fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%.1f\t%.2f\t%.2f\t%d\t\n", filepath.Base(orig), programs[i].name, ms(k.cpu), ms(k.wall), float64(k.mem)/(1<<20),
+			float64(k.cpu)/float64(base.cpu), float64(k.mem)/float64(base.mem), costs[i][0].exit)
 	}
 	return nil
 }

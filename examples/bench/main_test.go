@@ -14,8 +14,8 @@ import (
 )
 
 func TestMedian(t *testing.T) {
-	got := median([]cost{{3 * time.Second, 1, 10}, {1 * time.Second, 9, 30}, {2 * time.Second, 5, 20}})
-	if got != (cost{2 * time.Second, 5, 20}) {
+	got := median([]cost{{3 * time.Second, 1, 10, 0}, {1 * time.Second, 9, 30, 0}, {2 * time.Second, 5, 20, 0}})
+	if got != (cost{2 * time.Second, 5, 20, 0}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 	if err := run([]string{"-kdelta", "true", "-runs", "2", "-create-diff-object", "false", a, b}, &out); err != nil {
 		t.Skip(err) // no such programs here
 	}
-	for _, want := range []string{"kdelta diff", "kdelta patch", "sha256sum", "create-diff-object"} {
+	for _, want := range []string{"kdelta diff", "kdelta patch", "--no-verify", "sha256sum", "create-diff-object"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}

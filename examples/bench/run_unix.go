@@ -26,6 +26,9 @@ func (p *program) run() (cost, error) {
 		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || !exit.Exited()) {
 			return sum, err
 		}
+		if code := cmd.ProcessState.ExitCode(); code != 0 {
+			sum.exit = code
+		}
 		sum.wall += time.Since(start)
 		sum.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
