@@ -42,6 +42,10 @@ func TestRustBackref(t *testing.T) {
 		{"_RINvC1a1fB8_E", false},
 		{"_RINvC1a1fBz_E", false},
 		{"_RINvC1a1fB", false},
+		{"_RINvC1a80" + strings.Repeat("x", 80) + "B1o_E", true}, // to 87, just before
+		{"_RINvC1a80" + strings.Repeat("x", 80) + "B1p_E", false},
+		{"_RINvC1a100" + strings.Repeat("x", 100) + "B1J_E", true}, // to 108, just before
+		{"_RINvC1a100" + strings.Repeat("x", 100) + "B1K_E", false},
 	} {
 		f := Parse(c.name)
 		require.Equal(t, c.rust, f.Flags.Has(Rust), c.name)
