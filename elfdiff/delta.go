@@ -150,7 +150,7 @@ type Delta struct {
 	Excluded    []Excluded   // what was not compared, by section
 	Relaxations []Relaxation // what may differ and still count as equal
 
-	// Pairs, by AtomID of the patched graph: the original's atom, 0 for new ones.
+	// Pairs, by AtomID of the patched graph: the original's atom; 0 for new ones, and for what has no name and equals something that is paired otherwise.
 	OrigOf []AtomID
 	// AtomStatus, by AtomID of the patched graph.
 	AtomStatus []Status

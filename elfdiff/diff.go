@@ -642,6 +642,7 @@ func (v *verdicts) anonymous() {
 			}
 		}
 	}
+	v.equals()
 	for x, y := range v.c.ab {
 		switch {
 		case !v.c.proved[x]:
@@ -684,6 +685,29 @@ func (v *verdicts) anonymous() {
 		v.sa[x] = Removed
 		if !v.c.readA[x] && listed(v.a, v.usersOf(false, x), x) {
 			v.d.Data = append(v.d.Data, Datum{Orig: x, Status: Removed, Name: v.a.File.Sections[at.Sec].Name, Section: v.a.File.Sections[at.Sec].Name, ReadOnly: v.a.readOnly(at.Sec), OrigSize: at.Size})
+		}
+	}
+}
+
+// equals takes the pair from what has no name and is equal to something else than its pair: which piece of the
+// original an unchanged one comes from is not known then, and another may be paired with it.
+func (v *verdicts) equals() {
+	var own []bool // by patched atom: equal to its pair
+	for n := range v.k.nodes {
+		nd := &v.k.nodes[n]
+		if nd.failed || v.c.ba[nd.y] == nd.x || v.b.Atoms[nd.y].Sym != 0 || v.sb[nd.y] != Unchanged {
+			continue
+		}
+		if own == nil {
+			own = make([]bool, len(v.b.Atoms))
+			for k := range v.k.nodes {
+				if x := &v.k.nodes[k]; !x.failed && v.c.ba[x.y] == x.x {
+					own[x.y] = true
+				}
+			}
+		}
+		if x := v.c.ba[nd.y]; !own[nd.y] && (x == 0 || !v.c.proved[x]) {
+			v.c.ba[nd.y], own[nd.y] = 0, true
 		}
 	}
 }
