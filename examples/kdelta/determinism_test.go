@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kdelta/kdelta/pkg/object"
+	"github.com/kdelta/kdelta/pkg/synth"
 )
 
 // TestSameBytes: what is written does not depend on processors, directory, spelling of
@@ -46,6 +49,7 @@ func TestSameBytes(t *testing.T) {
 		s := sides(n)
 		pairs = append(pairs, [2]string{copyOf(s[0]), copyOf(s[1])})
 	}
+	kernel := writeFile(t, filepath.Join(dir, "sub", "vmlinux"), fakeKernel(t, pairs[0][0]))
 	all := func(cwd string, how int, object bool, list [][2]string) (args []string) {
 		for i, p := range list {
 			if object {
@@ -65,10 +69,12 @@ func TestSameBytes(t *testing.T) {
 				"diff json":    append([]string{"diff", "--json", "--all", "--keys"}, all(cwd, how, false, pairs[3:])...),
 				"diff text":    append([]string{"diff", "--all"}, all(cwd, how, false, pairs[2:3])...),
 				"explain":      append([]string{"explain", "--json"}, append(all(cwd, how, false, pairs[:1]), "changed_one")...),
+				"module":       append([]string{"module", "-v", "--name", "kd_same", "--kernel", spell(kernel, cwd, how)}, all(cwd, how, false, pairs[:1])...),
 				"tree":         {"diff", "--tree", "--json", filepath.Dir(spell(pairs[0][0], cwd, how)), filepath.Dir(spell(pairs[0][0], cwd, how))},
 			} {
 				out := filepath.Join(dir, "out.o")
-				if args[0] == "patch" {
+				writes := args[0] == "patch" || args[0] == "module"
+				if writes {
 					args = append(args, "-o", out)
 				}
 				cmd := program(t, args...)
@@ -77,15 +83,14 @@ func TestSameBytes(t *testing.T) {
 				var stdout, stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr
 				err := cmd.Run()
-				if code := exitCode(t, err); code != 0 && (args[0] == "patch" || code != diffDifferent) {
+				if code := exitCode(t, err); code != 0 && (writes || code != diffDifferent) {
 					t.Fatalf("%v: exit code %d, %s", args, code, stderr.String())
 				}
-				got := stdout.Bytes()
-				for _, p := range flat(pairs) { // names are told as they were given
+				got := append(stdout.Bytes(), stderr.Bytes()...)
+				for _, p := range append(flat(pairs), kernel) { // names are told as they were given
 					got = bytes.ReplaceAll(got, []byte(spell(p, cwd, how)), []byte(filepath.Base(p)))
 				}
-				got = append(got, stderr.Bytes()...)
-				if args[0] == "patch" {
+				if writes {
 					got = append(got, readFile(t, out)...)
 				}
 				if runs++; first[what] == nil {
@@ -97,6 +102,20 @@ func TestSameBytes(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs", runs)
+}
+
+// fakeKernel makes up a kernel that has an object in it.
+func fakeKernel(t *testing.T, orig string) []byte {
+	t.Helper()
+	f, err := object.Parse(readFile(t, orig), object.Options{Name: orig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := synth.Kernel(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func flat(pairs [][2]string) (out []string) {

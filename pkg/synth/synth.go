@@ -1,6 +1,6 @@
 // Package synth makes pairs of objects that look like a kernel's, of any size and
 // with one axis at a time stretched, for benchmarks and tests of how time grows.
-// The same shape gives the same bytes.
+// The same shape gives the same bytes. Kernel makes up a kernel that objects belong to.
 package synth
 
 import (

@@ -18,8 +18,8 @@ const module = "github.com/kdelta/kdelta"
 var layers = [][]string{
 	{"pkg/diag", "pkg/atomicfile"}, // and everything internal
 	{"pkg/object", "x86"},
-	{"symbols", "reloc", "pkg/synth"},
-	{"elfdiff"},
+	{"symbols", "reloc"},
+	{"elfdiff", "pkg/synth"},
 	{"pkg/klp", "pkg/kernel", "pkg/batch", "pkg/digest"},
 	{"pkg/kernel/image", "pkg/livepatch"},
 	{"pkg/patch", "pkg/debuginfo", "pkg/verify", "pkg/kernel/runpre"}, // nothing below pkg/report may know of debug information: it decides nothing

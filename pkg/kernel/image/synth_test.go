@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf/btf"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/kdelta/kdelta/pkg/synth"
 )
 
 // tables is an order of kallsyms' tables.
@@ -191,31 +192,9 @@ func (f *fake) kallsyms(b *blob, addr uint64, syms []Symbol) {
 	}
 }
 
-// fakeBTF gives the BTF of a kernel with the structures that livepatches need.
 func fakeBTF(t testing.TB) []byte {
 	t.Helper()
-	ptr := &btf.Pointer{Target: &btf.Void{}}
-	b, err := btf.NewBuilder(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := func(name string, size uint32, members ...btf.Member) {
-		if _, err := b.Add(&btf.Struct{Name: name, Size: size, Members: members}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m := func(name string, off uint32) btf.Member {
-		return btf.Member{Name: name, Type: ptr, Offset: btf.Bits(8 * off)}
-	}
-	cb := &btf.Struct{Name: "klp_callbacks", Size: 40, Members: []btf.Member{m("pre_patch", 0), m("post_patch", 8), m("pre_unpatch", 16), m("post_unpatch", 24)}}
-	st("klp_patch", 200, m("mod", 0), m("objs", 8), m("replace", 24))
-	st("klp_object", 168, m("name", 0), m("funcs", 8), btf.Member{Name: "callbacks", Type: cb, Offset: 128})
-	st("klp_func", 152, m("old_name", 0), m("new_func", 8), m("old_sympos", 16))
-	st("module", 896, m("name", 24), m("init", 312), m("exit", 848))
-	anon := &btf.Union{Size: 16, Members: []btf.Member{m("a", 0), m("b", 8)}}
-	st("nested", 32, btf.Member{Type: anon, Offset: 64})
-	st("bug_entry", 12, m("x", 0))
-	raw, err := b.Marshal(nil, nil)
+	raw, err := synth.BTF()
 	if err != nil {
 		t.Fatal(err)
 	}
