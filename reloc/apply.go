@@ -63,10 +63,10 @@ func computable(t elf.R_X86_64, p uint64, a int64) (Info, error) {
 // Fits reports whether v can be stored in the field so that extending the field
 // in the way of i.Check gives v again.
 func (i Info) Fits(v uint64) bool {
-	n := 8 * uint(i.Size)
-	if n >= 64 || i.Check == Wrap {
+	if i.Check == Wrap {
 		return true
 	}
+	n := 8 * uint(i.Size)
 	signed := uint64(int64(v<<(64-n))>>(64-n)) == v
 	unsigned := v>>n == 0
 	switch i.Check {

@@ -54,6 +54,24 @@ func TestErrorsGiveNothing(t *testing.T) {
 	zero(Value(99, 0, 5, 0))
 	zero(Retarget(pc, math.MaxInt64, 1, 0))
 	zero(Retarget(99, 5, 1, 0))
+	zero(Target(make([]byte, 8), 99, 5))
+	zero(Target(make([]byte, 8), elf.R_X86_64_NONE, 5))
+	zero(Target(make([]byte, 3), pc, 5))
+}
+
+// What an error of Target tells: no value has been computed.
+func TestTargetErrors(t *testing.T) {
+	for _, want := range []Error{{Unknown, 99, 7, 0}, {Unsupported, elf.R_X86_64_GOT64, 7, 0}, {Unsupported, elf.R_X86_64_NONE, 7, 0}, {Short, elf.R_X86_64_PC32, 7, 3}} {
+		_, err := Target(make([]byte, 3), want.Type, want.Offset)
+		require.Equal(t, &want, err)
+	}
+}
+
+// What is behind the last code, class and check has a text, too.
+func TestTexts(t *testing.T) {
+	require.Equal(t, "relocation error 8", (BadPlace + 1).Error())
+	require.Equal(t, "4", (Either + 1).String())
+	require.Equal(t, "relocation error 0", Code(0).Error())
 }
 
 // What has no field, or one as wide as an address, takes everything.
