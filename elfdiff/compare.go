@@ -47,7 +47,9 @@ type comparer struct {
 	deps   []dep
 	index  map[uint64]nodeID
 	queue  []nodeID // nodes not yet looked at
-	ea, eb []Edge
+	ea, eb []Edge   // of the node under comparison
+	wa, wb *walk    // likewise, of code
+	own    [2]walk  // memory for them, by side
 	refs   struct { // what the node under comparison refers to; made when needed
 		node nodeID
 		a, b map[AtomID]bool
@@ -213,8 +215,9 @@ func (k *comparer) local(n nodeID) {
 		k.fail(n, Cause{Kind: CauseSize, Orig: hex(ax.Size), Patched: hex(ay.Size)})
 		return
 	}
-	k.ea, _ = k.a.Edges(x, k.ea[:0])
-	k.eb, _ = k.b.Edges(y, k.eb[:0])
+	k.ea, _ = k.a.Edges(x, k.own[0].edges[:0])
+	k.eb, _ = k.b.Edges(y, k.own[1].edges[:0])
+	k.own[0].edges, k.own[1].edges = k.ea, k.eb
 	if ax.Kind == AtomEntry {
 		k.entry(n, ax, ay)
 		return
@@ -608,11 +611,10 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 	if equal && !k.a.multi[ax.Sec] && !k.b.multi[ay.Sec] && k.relocsAlike(ax, ay) {
 		return
 	}
-	var okx, oky bool
-	k.ea, okx = k.a.Edges(x, k.ea[:0])
-	k.eb, oky = k.b.Edges(y, k.eb[:0])
+	k.wa, k.wb = k.walk(0, x), k.walk(1, y)
+	k.ea, k.eb = k.wa.edges, k.wb.edges
 	ea, eb := k.ea, k.eb
-	if !okx || !oky {
+	if !k.wa.decoded || !k.wb.decoded {
 		// Operands that the assembler resolved cannot be found. Equal bytes prove them equal where the section
 		// holds nothing else, or lies the same on both sides.
 		if !equal || (k.a.multi[ax.Sec] || k.b.multi[ay.Sec]) && !k.sameLayout(ax.Sec, ay.Sec) {
@@ -625,6 +627,21 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 		return
 	}
 	k.instructions(n, ax, ay, dx, dy, ea, eb)
+}
+
+// walk gives the walk over a piece of code: one that is kept, or in memory of the side's own.
+func (k *comparer) walk(side int, a AtomID) *walk {
+	g, users := k.a, k.c.usersA
+	if side == 1 {
+		g, users = k.b, k.c.usersB
+	}
+	if users != nil {
+		if w := users.walks.of(a); w != nil {
+			return w
+		}
+	}
+	g.walk(a, &k.own[side])
+	return &k.own[side]
 }
 
 // sameLayout reports whether two sections have pairs of atoms at the same places,
@@ -699,29 +716,23 @@ func (k *comparer) relocsAlike(ax, ay *Atom) bool {
 // for line numbers; the first other difference ends the walk.
 func (k *comparer) instructions(n nodeID, ax, ay *Atom, dx, dy []byte, ea, eb []Edge) {
 	var imms []immDiff
-	px, py := 0, 0
-	for px < len(dx) && py < len(dy) {
-		ix, errx := x86.Decode(dx[px:])
-		if n := int(ix.Len); errx == nil && len(dy)-py >= n && bytes.Equal(dx[px:px+n], dy[py:py+n]) {
-			px += n
-			py += n
-			continue
+	for at := 0; ; {
+		at += firstDiff(dx[at:], dy[at:])
+		if at == min(len(dx), len(dy)) {
+			if len(dx) != len(dy) {
+				k.fail(n, k.codeCause(ax, ay, at))
+				return
+			}
+			break
 		}
-		iy, erry := x86.Decode(dy[py:])
-		if errx != nil || erry != nil {
-			k.fail(n, k.codeCause(ax, ay, px, py))
+		at = k.wa.start(at) // up to here, instructions start at the same places in both
+		ix, errx := x86.Decode(dx[at:])
+		iy, erry := x86.Decode(dy[at:])
+		if errx != nil || erry != nil || !k.sameInst(dx[at:], dy[at:], &ix, &iy, at, ax, ay, &imms) {
+			k.fail(n, k.codeCause(ax, ay, at))
 			return
 		}
-		if !k.sameInst(dx[px:], dy[py:], ix, iy, px, py, ax, ay, &imms) {
-			k.fail(n, k.codeCause(ax, ay, px, py))
-			return
-		}
-		px += int(ix.Len)
-		py += int(iy.Len)
-	}
-	if px != len(dx) || py != len(dy) {
-		k.fail(n, k.codeCause(ax, ay, min(px, len(dx)), min(py, len(dy))))
-		return
+		at += int(ix.Len)
 	}
 	before := k.nodes[n].failed
 	k.edges(n, ax, ay, ea, eb)
@@ -752,7 +763,7 @@ type immDiff struct {
 
 // sameInst reports whether two instructions at the same place are equal but for a
 // resolved operand that leaves the piece (compared as an edge) or a loaded immediate (noted in imms).
-func (k *comparer) sameInst(cx, cy []byte, ix, iy x86.Inst, px, py int, ax, ay *Atom, imms *[]immDiff) bool {
+func (k *comparer) sameInst(cx, cy []byte, ix, iy *x86.Inst, at int, ax, ay *Atom, imms *[]immDiff) bool {
 	if ix.Len != iy.Len {
 		return false
 	}
@@ -764,7 +775,7 @@ func (k *comparer) sameInst(cx, cy []byte, ix, iy x86.Inst, px, py int, ax, ay *
 		off2, size2, vy, ok2 := iy.Rel(cy)
 		lo, hi := int(off), int(off)+int(size)
 		if ok2 && off2 == off && size2 == size && bytes.Equal(cx[:lo], cy[:lo]) && bytes.Equal(cx[hi:n], cy[hi:n]) {
-			tx, ty := int64(px+n)+vx, int64(py+n)+vy
+			tx, ty := int64(at+n)+vx, int64(at+n)+vy
 			outx, outy := tx < 0 || tx >= int64(ax.Size), ty < 0 || ty >= int64(ay.Size)
 			return outx && outy // inside, different displacements are different targets
 		}
@@ -773,16 +784,16 @@ func (k *comparer) sameInst(cx, cy []byte, ix, iy x86.Inst, px, py int, ax, ay *
 	rx, vx, okx := ix.LoadsImm(cx)
 	ry, vy, oky := iy.LoadsImm(cy)
 	if okx && oky && rx == ry && ix.ImmLen == iy.ImmLen && bytes.Equal(cx[:ix.ImmOff], cy[:iy.ImmOff]) && len(*imms) < 4096 {
-		*imms = append(*imms, immDiff{off: px, len: n, reg: rx, x: vx, y: vy})
+		*imms = append(*imms, immDiff{off: at, len: n, reg: rx, x: vx, y: vy})
 		return true
 	}
 	return false
 }
 
-func (k *comparer) codeCause(ax, ay *Atom, px, py int) Cause {
-	c := Cause{Kind: CauseCode, Off: uint64(px)}
-	c.Orig = k.a.instText(ax, px)
-	c.Patched = k.b.instText(ay, py)
+func (k *comparer) codeCause(ax, ay *Atom, at int) Cause {
+	c := Cause{Kind: CauseCode, Off: uint64(at)}
+	c.Orig = k.a.instText(ax, at)
+	c.Patched = k.b.instText(ay, at)
 	return c
 }
 

@@ -3,6 +3,7 @@ package elfdiff
 import (
 	"debug/elf"
 	"iter"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -57,7 +58,7 @@ func (g *Graph) Pos(e *Edge) int64 {
 // assume that a PC-relative field ends its instruction, and resolved operands may be missing.
 func (g *Graph) Edges(a AtomID, buf []Edge) (edges []Edge, decoded bool) {
 	at := &g.Atoms[a]
-	buf, decoded = g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind == AtomFunc || at.Kind == AtomCode, buf)
+	buf, decoded = g.edgesIn(at.Sec, at.Off, at.Off+at.Size, at.Kind.Code(), buf, nil)
 	if body := g.emptyBody(a); body >= 0 {
 		buf = slices.DeleteFunc(buf, func(e Edge) bool { return e.Sec != 0 && e.Off == at.Off+uint64(body) })
 	}
@@ -81,11 +82,13 @@ func (g *Graph) emptyBody(a AtomID) int {
 
 // DataEdges appends the relocations of a stretch of data to buf, by offset.
 func (g *Graph) DataEdges(p Piece, buf []Edge) []Edge {
-	buf, _ = g.edgesIn(p.Sec, p.Off, p.Off+p.Size, false, buf)
+	buf, _ = g.edgesIn(p.Sec, p.Off, p.Off+p.Size, false, buf, nil)
 	return buf
 }
 
-func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge) ([]Edge, bool) {
+// edgesIn appends the references of a stretch to buf. For code, starts gets a bit for each byte that begins
+// an instruction; it has startWords(to-from) words that are zero, or is nil.
+func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge, starts []uint64) ([]Edge, bool) {
 	rs := g.File.RelocsOf(sec)
 	lo, hi := rs.Range(from, to)
 	if !code {
@@ -103,8 +106,10 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 	// Most functions are small enough for the stack.
 	var few [64]uint64
 	var some [32]int
-	starts, targets := few[:], some[:0] // bit i: an instruction starts at i; of branches inside
-	if n := len(d)/64 + 1; n > len(few) {
+	targets := some[:0] // of branches inside
+	if n := startWords(to - from); starts == nil && n <= len(few) {
+		starts = few[:]
+	} else if starts == nil {
 		starts = make([]uint64, n)
 	}
 	w := x86.Walker{Code: d}
@@ -167,6 +172,85 @@ func (g *Graph) edgesIn(sec object.SecID, from, to uint64, code bool, buf []Edge
 		decoded = decoded && starts[t>>6]>>(t&63)&1 != 0
 	}
 	return buf, decoded && w.Err == nil
+}
+
+// startWords is how many words hold a bit for each byte of code.
+func startWords(size uint64) int { return int(size/64) + 1 }
+
+// walk is what a walk over a piece of code found.
+type walk struct {
+	edges   []Edge
+	starts  []uint64 // bit i: an instruction starts at i
+	decoded bool     // see Edges
+}
+
+// walk goes over code, into the memory of w.
+func (g *Graph) walk(a AtomID, w *walk) {
+	at := &g.Atoms[a]
+	n := startWords(at.Size)
+	w.starts = slices.Grow(w.starts[:0], n)[:n]
+	clear(w.starts)
+	w.edges, w.decoded = g.edgesIn(at.Sec, at.Off, at.Off+at.Size, true, w.edges[:0], w.starts)
+}
+
+// start gives the offset of the instruction that holds byte i.
+func (w *walk) start(i int) int {
+	n := i >> 6
+	word := w.starts[n] & (2<<(i&63) - 1)
+	for word == 0 && n > 0 {
+		n--
+		word = w.starts[n]
+	}
+	return n<<6 + max(bits.Len64(word)-1, 0)
+}
+
+// walks keeps what was found in code that is looked at again, up to a number of edges.
+type walks struct {
+	at     []int32 // by AtomID: 1 + index into list, 0: none
+	list   []walk
+	edges  []Edge   // memory that is left
+	starts []uint64 // likewise
+	room   int      // edges that may still be kept
+}
+
+const keptEdges = 1 << 16
+
+// of gives the walk over code that is kept, or nil.
+func (k *walks) of(a AtomID) *walk {
+	if k.at == nil || k.at[a] == 0 {
+		return nil
+	}
+	return &k.list[k.at[a]-1]
+}
+
+// walk gives the walk over code, from memory or by going; it is kept while there is room, in scratch else.
+func (k *walks) walk(g *Graph, a AtomID, scratch *walk) *walk {
+	if w := k.of(a); w != nil {
+		return w
+	}
+	if k.at == nil {
+		k.at, k.room = make([]int32, len(g.Atoms)), keptEdges
+	}
+	if k.room <= 0 {
+		g.walk(a, scratch)
+		return scratch
+	}
+	if len(k.edges) < 64 {
+		k.edges = make([]Edge, 512)
+	}
+	if n := startWords(g.Atoms[a].Size); len(k.starts) < n {
+		k.starts = make([]uint64, max(n, 512))
+	}
+	w := walk{edges: k.edges[:0], starts: k.starts}
+	g.walk(a, &w)
+	n := len(w.edges)
+	k.edges = w.edges[n:cap(w.edges)] // the old memory, or what it outgrew that for
+	k.starts = k.starts[len(w.starts):]
+	w.edges, w.starts = w.edges[:n:n], slices.Clip(w.starts)
+	k.room -= n
+	k.list = append(k.list, w)
+	k.at[a] = int32(len(k.list))
+	return &k.list[len(k.list)-1]
 }
 
 // relocEdge makes the edge of a relocation; end is the end of its instruction, for code.
@@ -264,7 +348,7 @@ func (g *Graph) users(a AtomID, poll *poller) []user {
 			at := &g.Atoms[from]
 			rs := g.File.RelocsOf(at.Sec)
 			lo, hi := rs.Range(at.Off, at.Off+at.Size)
-			buf = g.references(from, rs, lo, hi, buf, func(to object.SecID) bool { return to == sec }, func(from AtomID, e *Edge, t Target) {
+			buf = g.references(from, rs, lo, hi, buf, nil, func(to object.SecID) bool { return to == sec }, func(from AtomID, e *Edge, t Target) {
 				refs.add(t.Atom-base, user{from, e.Off - g.Atoms[from].Off, t.Disp})
 			})
 		}
@@ -427,6 +511,7 @@ type openUsers struct {
 	part       []uint8  // by SecID: 1 + index into parts of the pass that covers it; 0: none yet
 	base       []uint32 // by SecID: of its first atom in that part
 	parts      []*userIndex
+	walks      walks
 	poll       *poller
 }
 
@@ -489,7 +574,7 @@ func (x *openUsers) cover(secs iter.Seq[object.SecID]) {
 			continue
 		}
 		x.poll.step()
-		buf = g.references(a, rs, lo, hi, buf, func(to object.SecID) bool { return x.part[to] == part }, func(from AtomID, e *Edge, t Target) {
+		buf = g.references(a, rs, lo, hi, buf, &x.walks, func(to object.SecID) bool { return x.part[to] == part }, func(from AtomID, e *Edge, t Target) {
 			to := g.Atoms[t.Atom].Sec
 			refs.add(AtomID(x.base[to])+t.Atom-g.first[to], user{from, e.Off - g.Atoms[from].Off, t.Disp})
 		})
@@ -506,8 +591,8 @@ func (g *Graph) refersAtAll(a AtomID) bool {
 // references calls f for every relocation of an atom, from the lo-th to before the hi-th
 // of its section, that leads to an atom in a wanted section. Code is decoded where a
 // PC-relative reference is to a position in such a section, of several atoms: there the
-// distance to the end of the instruction decides.
-func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, wanted func(object.SecID) bool, f func(from AtomID, e *Edge, t Target)) []Edge {
+// distance to the end of the instruction decides; keep, when there is one, has the walk then.
+func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, keep *walks, wanted func(object.SecID) bool, f func(from AtomID, e *Edge, t Target)) []Edge {
 	file := g.File
 	code := g.Atoms[a].Kind.Code()
 	exact := !code
@@ -519,13 +604,20 @@ func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, w
 		}
 	}
 	if exact {
-		buf, _ = g.Edges(a, buf[:0])
-		for i := range buf {
-			if buf[i].Kind != EdgeReloc || !wanted(buf[i].Sec) {
+		edges := buf
+		if code && keep != nil {
+			w := keep.walk(g, a, &walk{edges: buf})
+			edges = w.edges
+		} else {
+			buf, _ = g.Edges(a, buf[:0])
+			edges = buf
+		}
+		for i := range edges {
+			if edges[i].Kind != EdgeReloc || !wanted(edges[i].Sec) {
 				continue
 			}
-			if t := g.Resolve(&buf[i]); t.Atom != 0 {
-				f(a, &buf[i], t)
+			if t := g.Resolve(&edges[i]); t.Atom != 0 {
+				f(a, &edges[i], t)
 			}
 		}
 		return buf

@@ -283,8 +283,8 @@ func (k *comparer) narrowed(n nodeID, off uint64, ea, eb *Edge, tx, ty Target) (
 	}
 	ax, ay := &k.a.Atoms[tx.Atom], &k.b.Atoms[ty.Atom]
 	fx, fy := uint64(int64(ax.Off)+tx.Disp), uint64(int64(ay.Off)+ty.Disp)
-	lx, _ := k.a.edgesIn(ax.Sec, fx, fx+size, false, nil)
-	ly, _ := k.b.edgesIn(ay.Sec, fy, fy+size, false, nil)
+	lx, _ := k.a.edgesIn(ax.Sec, fx, fx+size, false, nil, nil)
+	ly, _ := k.b.edgesIn(ay.Sec, fy, fy+size, false, nil, nil)
 	if len(lx) != len(ly) {
 		k.fail(n, Cause{Kind: CauseConstant, Off: off, Orig: k.a.TargetText(tx), Patched: k.b.TargetText(ty)})
 		return true

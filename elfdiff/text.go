@@ -3,6 +3,7 @@ package elfdiff
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"strconv"
 
 	"github.com/kdelta/kdelta/x86"
@@ -38,12 +39,15 @@ func leUint(b []byte) uint64 {
 
 func firstDiff(a, b []byte) int {
 	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if d := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); d != 0 {
+			return i + bits.TrailingZeros64(d)/8
 		}
 	}
-	return n
+	for ; i < n && a[i] == b[i]; i++ {
+	}
+	return i
 }
 
 // TargetText names what a target is: an atom's name, the text of a string.
@@ -98,7 +102,7 @@ func (g *Graph) instText(at *Atom, pos int) string {
 	}
 	pc := at.Off + uint64(pos)
 	text := x86.Text(d[pos:], in, pc, nil)
-	edges, _ := g.edgesIn(at.Sec, pc, pc+uint64(in.Len), true, nil)
+	edges, _ := g.edgesIn(at.Sec, pc, pc+uint64(in.Len), true, nil, nil)
 	for i := range edges {
 		text += " {" + g.TargetText(g.Resolve(&edges[i])) + "}"
 	}

@@ -586,13 +586,13 @@ func group(ent entry, mp Map, op, modrm byte, p Prefix) entry {
 
 // RIPRelative reports whether the memory operand is addressed relative to the
 // end of the instruction. With the prefix AddrSize the sum is cut to 32 bits.
-func (in Inst) RIPRelative() bool {
+func (in *Inst) RIPRelative() bool {
 	return in.DispLen == 4 && in.ModRM&0xc7 == 0x05
 }
 
 // IsBranch reports whether the instruction is a jump, conditional jump or call
 // whose target is relative to its end.
-func (in Inst) IsBranch() bool {
+func (in *Inst) IsBranch() bool {
 	return in.Flow == FlowJmp || in.Flow == FlowCond || in.Flow == FlowCall
 }
 
@@ -601,7 +601,7 @@ func (in Inst) IsBranch() bool {
 // sign-extended value as it stands in code, which must start with the
 // instruction. The target is the instruction's address plus Len plus v; under a
 // relocation v means nothing. No instruction has two such fields.
-func (in Inst) Rel(code []byte) (off, size uint8, v int64, ok bool) {
+func (in *Inst) Rel(code []byte) (off, size uint8, v int64, ok bool) {
 	switch {
 	case in.IsBranch():
 		off, size = in.ImmOff, in.ImmLen
@@ -629,13 +629,13 @@ func (in Inst) Rel(code []byte) (off, size uint8, v int64, ok bool) {
 // FallsThrough reports whether the instruction after this one is reached
 // without the help of an exception handler. Calls are taken to return. It is
 // false for FlowTrap, see there.
-func (in Inst) FallsThrough() bool {
+func (in *Inst) FallsThrough() bool {
 	return !in.EndsFlow() && in.Flow != FlowTrap
 }
 
 // EndsFlow reports whether control never goes on to the next instruction from
 // here: unconditional jumps and returns. It is false for FlowTrap, see there.
-func (in Inst) EndsFlow() bool {
+func (in *Inst) EndsFlow() bool {
 	return in.Flow == FlowJmp || in.Flow == FlowJmpInd || in.Flow == FlowRet
 }
 

@@ -37,7 +37,7 @@ func IsPadding(code []byte) bool {
 
 // filler reports whether the instruction at the start of code is a NOP of the
 // kind that fills gaps.
-func (in Inst) filler(code []byte) bool {
+func (in *Inst) filler(code []byte) bool {
 	if in.Prefix&^(OpSize|CS) != 0 {
 		return false
 	}

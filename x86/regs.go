@@ -46,14 +46,14 @@ func (r Reg) mask() RegMask { return 1 << r }
 
 // reg, base and low are the register operands of ModRM.reg, of ModRM.rm when it
 // is a register, and of the low three bits of the opcode.
-func (in Inst) reg() Reg { return Reg(in.ModRM>>3&7 | uint8(in.Prefix&RexR)<<1) }
+func (in *Inst) reg() Reg { return Reg(in.ModRM>>3&7 | uint8(in.Prefix&RexR)<<1) }
 
-func (in Inst) base() Reg { return Reg(in.ModRM&7 | uint8(in.Prefix&RexB)<<3) }
+func (in *Inst) base() Reg { return Reg(in.ModRM&7 | uint8(in.Prefix&RexB)<<3) }
 
-func (in Inst) low() Reg { return Reg(in.Opcode&7 | uint8(in.Prefix&RexB)<<3) }
+func (in *Inst) low() Reg { return Reg(in.Opcode&7 | uint8(in.Prefix&RexB)<<3) }
 
 // isReg reports whether ModRM.rm is a register.
-func (in Inst) isReg() bool { return in.ModOff != 0 && in.ModRM >= 0xc0 }
+func (in *Inst) isReg() bool { return in.ModOff != 0 && in.ModRM >= 0xc0 }
 
 // LoadsImm reports whether the instruction, at the start of code, is a MOV that
 // sets all 64 bits of a register to the constant v: B8+r and C7 /0, with a
@@ -61,7 +61,7 @@ func (in Inst) isReg() bool { return in.ModOff != 0 && in.ModRM >= 0xc0 }
 // and 16 bits keep the rest of the register and are not reported. Under a
 // relocation v is not the value loaded; the caller must know that there is none
 // between ImmOff and ImmOff+ImmLen.
-func (in Inst) LoadsImm(code []byte) (r Reg, v uint64, ok bool) {
+func (in *Inst) LoadsImm(code []byte) (r Reg, v uint64, ok bool) {
 	if in.Map != MapOne || in.Prefix&^rexBits != 0 || len(code) < int(in.Len) {
 		return 0, 0, false
 	}
@@ -80,7 +80,7 @@ func (in Inst) LoadsImm(code []byte) (r Reg, v uint64, ok bool) {
 
 // Zeroes reports whether the instruction sets all 64 bits of a register to zero
 // as XOR or SUB of a 32-bit or 64-bit register with itself does.
-func (in Inst) Zeroes() (r Reg, ok bool) {
+func (in *Inst) Zeroes() (r Reg, ok bool) {
 	if in.Map != MapOne || in.Prefix&^rexBits != 0 || !in.isReg() || in.reg() != in.base() {
 		return 0, false
 	}
@@ -98,7 +98,7 @@ func (in Inst) Zeroes() (r Reg, ok bool) {
 // plainly understood, and for everything rare. With known the set is exact or,
 // for conditional writes (CMOV, CMPXCHG, shifts by CL, REP), the most that can
 // be written. The stack pointer counts: PUSH, POP and RET write SP.
-func (in Inst) Writes(code []byte) (mask RegMask, known bool) {
+func (in *Inst) Writes(code []byte) (mask RegMask, known bool) {
 	if len(code) < int(in.Len) || in.Prefix&(VEX|EVEX|XOP) != 0 {
 		return 0, false
 	}
@@ -125,7 +125,7 @@ func (in Inst) Writes(code []byte) (mask RegMask, known bool) {
 }
 
 // rmMask is the set for an instruction that writes the operand of ModRM.rm.
-func (in Inst) rmMask() RegMask {
+func (in *Inst) rmMask() RegMask {
 	if in.isReg() {
 		return in.base().mask()
 	}
@@ -134,21 +134,21 @@ func (in Inst) rmMask() RegMask {
 
 // byteMask is the set for a write of 8-bit register number n, of which 4 to 7
 // without REX are AH, CH, DH and BH.
-func (in Inst) byteMask(n Reg) RegMask {
+func (in *Inst) byteMask(n Reg) RegMask {
 	if in.Prefix&Rex == 0 && n >= 4 {
 		n &= 3
 	}
 	return n.mask()
 }
 
-func (in Inst) rmByteMask() RegMask {
+func (in *Inst) rmByteMask() RegMask {
 	if in.isReg() {
 		return in.byteMask(in.base())
 	}
 	return 0
 }
 
-func (in Inst) writesOne() (RegMask, bool) {
+func (in *Inst) writesOne() (RegMask, bool) {
 	const (
 		ax, cx, dx  = RegMask(1) << AX, RegMask(1) << CX, RegMask(1) << DX
 		sp, bp      = RegMask(1) << SP, RegMask(1) << BP
@@ -334,7 +334,7 @@ func (in Inst) writesOne() (RegMask, bool) {
 	return none, false
 }
 
-func (in Inst) writes0F() (RegMask, bool) {
+func (in *Inst) writes0F() (RegMask, bool) {
 	const (
 		ax, dx      = RegMask(1) << AX, RegMask(1) << DX
 		cx, bx, sp  = RegMask(1) << CX, RegMask(1) << BX, RegMask(1) << SP

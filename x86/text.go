@@ -66,7 +66,7 @@ func byteText(code []byte) string {
 
 // asmText asks x86asm, which is not believed about the length: when it does
 // not know an instruction it can return success, length 1 and no opcode.
-func (in Inst) asmText(code []byte) (string, bool) {
+func (in *Inst) asmText(code []byte) (string, bool) {
 	// x86asm leaves out a displacement of zero, so that an operand of which the
 	// displacement is all there is, such as a per-CPU variable under its
 	// relocation, would print as nothing. Give it a number that is easy to
@@ -92,7 +92,7 @@ func (in Inst) asmText(code []byte) (string, bool) {
 var conditions = [16]string{"o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"}
 
 // branchName is the mnemonic of a direct branch with its prefixes.
-func (in Inst) branchName() string {
+func (in *Inst) branchName() string {
 	name := ""
 	for _, p := range []struct {
 		bit  Prefix
@@ -284,7 +284,7 @@ var forms = map[formKey][]form{
 }
 
 // ownText names the instructions in forms.
-func (in Inst) ownText(code []byte) (string, bool) {
+func (in *Inst) ownText(code []byte) (string, bool) {
 	if in.Map == Map0F && in.Opcode == 0x77 && in.Prefix&VEX != 0 {
 		// The bit L is in the byte before the opcode.
 		if code[in.Len-2]&4 != 0 {
@@ -325,7 +325,7 @@ func (in Inst) ownText(code []byte) (string, bool) {
 }
 
 // operand prints one operand of a form.
-func (in Inst) operand(letter byte, code []byte) string {
+func (in *Inst) operand(letter byte, code []byte) string {
 	wide := 32
 	if in.Prefix&RexW != 0 {
 		wide = 64
@@ -367,7 +367,7 @@ func (in Inst) operand(letter byte, code []byte) string {
 }
 
 // memory prints the memory operand.
-func (in Inst) memory(code []byte) string {
+func (in *Inst) memory(code []byte) string {
 	var b strings.Builder
 	for _, s := range []struct {
 		bit  Prefix
