@@ -8,7 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 )
 
@@ -27,7 +28,8 @@ type progress struct {
 	w     io.Writer // nil: nobody looks
 	tools *tools
 	steps []step
-	bar   *progressbar.ProgressBar
+	out   *mpb.Progress
+	bar   *mpb.Bar
 }
 
 func newProgress(f *os.File, t *tools) *progress {
@@ -58,26 +60,27 @@ func (p *progress) begin(name string, n int) {
 		return
 	}
 	p.end()
-	opts := []progressbar.Option{progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(name), progressbar.OptionSetPredictTime(false),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14), progressbar.OptionThrottle(65 * time.Millisecond)}
-	if n > 0 {
-		opts = append(opts, progressbar.OptionShowCount())
+	p.out = mpb.New(mpb.WithOutput(p.w), mpb.WithWidth(24))
+	title := mpb.PrependDecorators(decor.Name(name + " "))
+	if n < 0 {
+		p.bar = p.out.AddSpinner(0, title, mpb.BarWidth(1))
+	} else {
+		p.bar = p.out.AddBar(int64(n), title, mpb.AppendDecorators(decor.CountersNoUnit("%d of %d")))
 	}
-	p.bar = progressbar.NewOptions(n, opts...)
-	_ = p.bar.RenderBlank()
 }
 
-// end takes the bar away. A spinner turns by itself until it is told to finish.
+// end takes the bar away.
 func (p *progress) end() {
 	if p.bar != nil {
-		_ = p.bar.Finish()
-		p.bar = nil
+		p.bar.Abort(true)
+		p.out.Wait()
+		p.out, p.bar = nil, nil
 	}
 }
 
 func (p *progress) add() {
 	if p.bar != nil {
-		_ = p.bar.Add(1)
+		p.bar.Increment()
 	}
 }
 

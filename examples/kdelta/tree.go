@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -152,25 +152,29 @@ func objectsIn(root string) ([]string, error) {
 }
 
 // bar shows how far a run is: on a terminal, and nothing elsewhere.
-type bar struct{ p *progressbar.ProgressBar }
+type bar struct {
+	out *mpb.Progress
+	b   *mpb.Bar
+}
 
 func newBar(w io.Writer, n int) *bar {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return &bar{}
 	}
-	return &bar{progressbar.NewOptions(n, progressbar.OptionSetWriter(f), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(32),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("objects"), progressbar.OptionThrottle(65*time.Millisecond))}
+	out := mpb.New(mpb.WithOutput(f), mpb.WithWidth(32))
+	return &bar{out, out.AddBar(int64(n), mpb.AppendDecorators(decor.CountersNoUnit("%d of %d objects, "), decor.AverageSpeed(0, "%.0f/s")))}
 }
 
 func (b *bar) add() {
-	if b.p != nil {
-		_ = b.p.Add(1)
+	if b.b != nil {
+		b.b.Increment()
 	}
 }
 
 func (b *bar) clear() {
-	if b.p != nil {
-		_ = b.p.Clear()
+	if b.b != nil {
+		b.b.Abort(true)
+		b.out.Wait()
 	}
 }

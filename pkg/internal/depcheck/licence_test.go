@@ -20,6 +20,7 @@ var licences = []struct {
 	{"ISC", []string{"Permission to use, copy, modify, and/or distribute this software"}},
 	{"0BSD", []string{"Permission to use, copy, modify, and distribute this software"}},
 	{"BSD", []string{"Redistribution and use in source and binary forms", "Redistributions of source code must retain", "Redistributions in binary form must reproduce"}},
+	{"Unlicense", []string{"free and unencumbered software released into the public domain"}},
 	{"MPL-2.0", []string{"Mozilla Public License", "2.0"}},
 }
 
@@ -65,7 +66,7 @@ func TestLicences(t *testing.T) {
 		found := ""
 		for _, n := range names {
 			base := strings.ToUpper(filepath.Base(n))
-			if !strings.HasPrefix(base, "LICEN") && !strings.HasPrefix(base, "COPYING") {
+			if !strings.HasPrefix(base, "LICEN") && !strings.HasPrefix(base, "COPYING") && base != "UNLICENSE" {
 				continue
 			}
 			text, err := os.ReadFile(n)
