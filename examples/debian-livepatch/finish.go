@@ -93,6 +93,9 @@ func (o *options) finish(ctx context.Context, w *workspace, k *target, objs []bu
 			doc.Replaced = append(doc.Replaced, replaced{f.Object, f.OrigName, f.Pos})
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return notes, err
+	}
 	if err := atomicfile.Write(o.out, r.Module, 0o666); err != nil {
 		return notes, failure(codeOutput, diag.Place{File: o.out}, "Give a path that can be written.", "%v", err)
 	}

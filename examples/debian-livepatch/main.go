@@ -18,13 +18,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 
+	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/report"
@@ -101,10 +100,7 @@ type replaced struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(run(atomicfile.CancelOnSignal(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func parseArgs(args []string, stderr io.Writer) (*options, error) {
@@ -231,7 +227,7 @@ func exitCode(ds []diag.Diagnostic) int {
 // run does everything; what it finds out goes into doc as it is known.
 func (o *options) run(ctx context.Context, doc *document, t *tools, prog *progress) ([]diag.Diagnostic, error) {
 	var notes []diag.Diagnostic
-	w, unlock, err := o.workspace(t, prog)
+	w, unlock, err := o.workspace(ctx, t, prog)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +342,7 @@ func (o *options) run(ctx context.Context, doc *document, t *tools, prog *progre
 }
 
 // workspace opens the cache and keeps other runs out of it.
-func (o *options) workspace(t *tools, prog *progress) (*workspace, func(), error) {
+func (o *options) workspace(ctx context.Context, t *tools, prog *progress) (*workspace, func(), error) {
 	dir := o.work
 	if dir == "" {
 		base, err := os.UserCacheDir()
@@ -375,7 +371,11 @@ func (o *options) workspace(t *tools, prog *progress) (*workspace, func(), error
 	if err != nil {
 		return fail(err)
 	}
-	if err := lockFile(lock, func() { prog.begin("waiting for another run in "+dir, -1) }); err != nil {
+	err = lockFile(ctx, lock, func() { prog.begin("waiting for another run in "+dir, -1) })
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if err != nil {
 		return fail(err)
 	}
 	given := o.packages

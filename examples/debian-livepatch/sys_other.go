@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,6 +14,6 @@ func endTogether(*exec.Cmd) {}
 
 func ownCPU() time.Duration { return 0 }
 
-func lockFile(*os.File, func()) error {
+func lockFile(context.Context, *os.File, func()) error {
 	return errors.New("locking a file works on Unix only")
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"syscall"
@@ -25,10 +26,17 @@ func ownCPU() time.Duration {
 }
 
 // lockFile locks a file until it is closed; busy is called before it waits for another process.
-func lockFile(f *os.File, busy func()) error {
+func lockFile(ctx context.Context, f *os.File, busy func()) error {
 	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
 		return nil
 	}
 	busy()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	locked := make(chan error, 1)
+	go func() { locked <- syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }()
+	select {
+	case err := <-locked:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kdelta/kdelta/examples/internal/clitest"
 	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/synth"
 )
@@ -77,13 +78,13 @@ func TestSameBytes(t *testing.T) {
 				if writes {
 					args = append(args, "-o", out)
 				}
-				cmd := program(t, args...)
+				cmd := clitest.Program(t, args...)
 				cmd.Dir = cwd
 				cmd.Env = append(cmd.Env, "GOMAXPROCS="+cpus, "TZ=Asia/Tokyo", "LC_ALL=de_DE.UTF-8", "HOME=/nowhere")
 				var stdout, stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr
 				err := cmd.Run()
-				if code := exitCode(t, err); code != 0 && (writes || code != diffDifferent) {
+				if code := clitest.ExitCode(t, err); code != 0 && (writes || code != diffDifferent) {
 					t.Fatalf("%v: exit code %d, %s", args, code, stderr.String())
 				}
 				got := append(stdout.Bytes(), stderr.Bytes()...)

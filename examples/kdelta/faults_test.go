@@ -16,44 +16,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kdelta/kdelta/examples/internal/clitest"
 	"github.com/kdelta/kdelta/pkg/object"
 )
 
 // TestMain is the program itself where a test starts it.
-func TestMain(m *testing.M) {
-	if os.Getenv("KDELTA_TEST_PROGRAM") == "1" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-// program prepares the program as a process of its own.
-func program(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), "KDELTA_TEST_PROGRAM=1")
-	return cmd
-}
-
-// exitCode gives that of a process that has ended; signals are their number below 0.
-func exitCode(t *testing.T, err error) int {
-	t.Helper()
-	var ee *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case !errors.As(err, &ee):
-		t.Fatal(err)
-	}
-	if s := ee.Sys().(syscall.WaitStatus); s.Signaled() {
-		return -int(s.Signal())
-	}
-	return ee.ExitCode()
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // bigPair writes objects that are mapped rather than read: nothing says that an ELF file ends with its sections.
 func bigPair(t *testing.T, dir string) (orig, patched string) {
@@ -77,9 +45,7 @@ func whole(t *testing.T, out, before string, written bool) {
 	case before == "" && !errors.Is(err, os.ErrNotExist), before != "" && string(data) != before:
 		t.Errorf("the output was touched: %v, %d bytes", err, len(data))
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".kdelta-*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	clitest.Files(t, filepath.Dir(out))
 }
 
 // TestFaults: what happens to files and directories between reading and writing. The
@@ -146,7 +112,7 @@ func TestFaults(t *testing.T) {
 				if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 					t.Skip(err)
 				}
-				cmd := program(t, "patch", "--symvers", pipe, p.orig, p.patched, "-o", p.out)
+				cmd := clitest.Program(t, "patch", "--symvers", pipe, p.orig, p.patched, "-o", p.out)
 				var errOut bytes.Buffer
 				cmd.Stderr = &errOut
 				if err := cmd.Start(); err != nil {
@@ -159,7 +125,7 @@ func TestFaults(t *testing.T) {
 				c.fault(t, p)
 				_, _ = io.WriteString(w, "0x00000000\tnothing\tvmlinux\tEXPORT_SYMBOL\t\n")
 				w.Close()
-				code := exitCode(t, cmd.Wait())
+				code := clitest.ExitCode(t, cmd.Wait())
 				fault := strings.Contains(errOut.String(), "unexpected fault address") // the page is not there any more
 				if code <= 0 || code != patchTrouble && !fault || fault && kind == "read" {
 					t.Errorf("exit code %d: %.300s", code, errOut.String())
@@ -185,7 +151,7 @@ func TestFaultsDiff(t *testing.T) {
 		t.Skip(err)
 	}
 	for _, change := range []bool{false, true} {
-		cmd := program(t, "verify", orig, "--symvers", pipe)
+		cmd := clitest.Program(t, "verify", orig, "--symvers", pipe)
 		var errOut bytes.Buffer
 		cmd.Stderr = &errOut
 		if err := cmd.Start(); err != nil {
@@ -201,7 +167,7 @@ func TestFaultsDiff(t *testing.T) {
 			}
 		}
 		w.Close()
-		if code := exitCode(t, cmd.Wait()); code == 0 || change != strings.Contains(errOut.String(), "changed while it was read") {
+		if code := clitest.ExitCode(t, cmd.Wait()); code == 0 || change != strings.Contains(errOut.String(), "changed while it was read") {
 			t.Errorf("changed %v: exit code %d: %s", change, code, errOut.String())
 		}
 	}
@@ -209,14 +175,8 @@ func TestFaultsDiff(t *testing.T) {
 
 // A disk that is full, and one that cannot be written.
 func TestFaultsDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a tmpfs needs root")
-	}
 	disk := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", disk).CombinedOutput(); err != nil {
-		t.Skipf("mount: %s", bytes.TrimSpace(out))
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", disk).Run() })
+	clitest.Disk(t, disk)
 	s := sides("static-local-new/gcc")
 	commands := map[string][]string{
 		"patch":               append([]string{"patch", "-o", "OUT"}, s...),
@@ -240,18 +200,9 @@ func TestFaultsDisk(t *testing.T) {
 	for name := range commands {
 		writeFile(t, filepath.Join(disk, strings.ReplaceAll(name, " ", "-")+"old"), []byte("old"))
 	}
-	f, err := os.Create(filepath.Join(disk, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	f.Close()
+	clitest.Fill(t, disk)
 	check("full", "no space left on device")
-	if out, err := exec.Command("mount", "-o", "remount,ro", disk).CombinedOutput(); err != nil {
-		t.Skipf("remount: %s", out)
-	}
+	clitest.ReadOnly(t, disk)
 	check("read-only", "read-only file system")
 }
 
@@ -260,37 +211,20 @@ func TestFaultsInterrupt(t *testing.T) {
 	dir := t.TempDir()
 	orig, patched := bigPair(t, dir)
 	out := filepath.Join(dir, "p.o")
-	n, codes := 40, map[int]int{}
+	n := 40
 	if testing.Short() {
 		n = 10
 	}
-	start := time.Now()
-	if err := program(t, "patch", orig, patched, "-o", out).Run(); err != nil {
-		t.Fatal(err)
-	}
-	takes := time.Since(start)
-	for i := range n {
-		if err := os.WriteFile(out, []byte("old"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		cmd := program(t, "patch", orig, patched, "-o", out)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(takes * time.Duration(i) / time.Duration(n))
-		sig := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
-		_ = cmd.Process.Signal(sig) // it may have ended
-		code := exitCode(t, cmd.Wait())
-		codes[code]++
-		if code != 0 && code != 128+int(sig) && code != -int(sig) { // before main has set it up, the signal itself ends it
-			t.Errorf("exit code %d", code)
-		}
-		whole(t, out, "old", code == 0 || string(readFile(t, out)) != "old")
-		if data := readFile(t, out); code == 0 && string(data) == "old" {
+	clitest.Interrupt(t, n, 0, func() *exec.Cmd {
+		writeFile(t, out, []byte("old"))
+		return clitest.Program(t, "patch", orig, patched, "-o", out)
+	}, func(code int) {
+		old := string(readFile(t, out)) == "old"
+		whole(t, out, "old", code == 0 || !old)
+		if code == 0 && old {
 			t.Error("exit code 0 and nothing written")
 		}
-	}
-	t.Logf("exit codes: %v", codes)
+	})
 }
 
 // A signal while a pipe is written: the write ends first, unless the signal comes again.
@@ -318,7 +252,7 @@ func TestFaultsInterruptWrite(t *testing.T) {
 		if _, err := unix.FcntlInt(r.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
 			t.Skip(err)
 		}
-		cmd := program(t, append(args, "-o", pipe)...)
+		cmd := clitest.Program(t, append(args, "-o", pipe)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +268,7 @@ func TestFaultsInterruptWrite(t *testing.T) {
 		} else if _, err := io.ReadFull(r, got[10:]); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("another file, %v", err)
 		}
-		if code := exitCode(t, cmd.Wait()); code != 130 && (again || code != 0) { // 0: it was done before the signal was heard
+		if code := clitest.ExitCode(t, cmd.Wait()); code != 130 && (again || code != 0) { // 0: it was done before the signal was heard
 			t.Errorf("exit code %d", code)
 		}
 		r.Close()
@@ -349,16 +283,7 @@ func TestFaultsStdout(t *testing.T) {
 		append([]string{"patch", "-v", "-o", filepath.Join(dir, "p.o")}, sides("const-code/gcc")...),
 		append([]string{"explain"}, append(sides("const-code/gcc"), "changed_one")...),
 	} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
-		cmd := program(t, args...)
-		cmd.Stdout = w
-		err = cmd.Run()
-		w.Close()
-		if code := exitCode(t, err); code == 0 || code == diffDifferent && args[0] != "patch" {
+		if code := clitest.Unread(t, clitest.Program(t, args...)); code == 0 || code == diffDifferent && args[0] != "patch" {
 			t.Errorf("%v: exit code %d", args, code)
 		}
 	}

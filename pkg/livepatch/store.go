@@ -133,13 +133,17 @@ func (st *Store) cleanUp(release string) error {
 	if len(rs) == 0 && st.UnitDir != "" {
 		gone = append(gone, filepath.Join(st.UnitDir, wantedBy, UnitName), filepath.Join(st.UnitDir, UnitName))
 	}
+	var first error // one that stays keeps no other
 	for _, f := range gone {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return storeFailed(f, err)
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) && first == nil {
+			first = storeFailed(f, err)
 		}
 	}
-	_ = os.Remove(filepath.Join(st.Dir, release)) // when it is empty
-	return nil
+	dir := filepath.Join(st.Dir, release)
+	if fi, err := os.Lstat(dir); err == nil && fi.IsDir() {
+		_ = os.Remove(dir) // when it is empty
+	}
+	return first
 }
 
 // Unit gives the text of the systemd unit.
