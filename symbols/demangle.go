@@ -30,7 +30,7 @@ func Demangle(name string) string {
 		if !strings.HasPrefix(name, "__") {
 			return name
 		}
-		if body, _, _ = unwrap(name); body == 0 || !mayBeMangled(name[body:]) {
+		if body, _, _ = unwrap(name); !mayBeMangled(name[body:]) {
 			return name
 		}
 	}
@@ -41,9 +41,6 @@ func Demangle(name string) string {
 	s, ok := demangled(name[body:end])
 	if !ok {
 		return name
-	}
-	if body == 0 && end == len(name) {
-		return s
 	}
 	return name[:body] + s + name[end:]
 }

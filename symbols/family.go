@@ -318,7 +318,7 @@ func parse(name string) Family {
 	}
 	bare := name[body:]
 	fl |= contentOf(bare)
-	if fl&(Cold|CFI|Label|Rust|CXX) == 0 && other == 0 && bare != "" && bare[0] != '.' {
+	if fl&(Cold|Rust|CXX) == 0 && other == 0 && bare[0] != '.' {
 		fl |= staticOf(bare, f.Key[min(body, len(f.Key)):], numbers, idents, fl)
 	}
 	if name[0] == '.' && strings.HasPrefix(name, ".L") {
@@ -328,10 +328,7 @@ func parse(name string) Family {
 		// The padding is neither cold nor a part; the function it stands
 		// before may be, and Parse(Parent) tells.
 		fl &^= Cold | Part | Isra | Constprop | StaticLocal | Disposable | Content
-		f.Parent = bare
-		if wflags&PI != 0 {
-			f.Parent = name[:wrapper] + bare
-		}
+		f.Parent = name[:wrapper] + bare // __pi_ of the padding is one of the function, too
 	} else if split > 0 {
 		f.Parent = name[:split]
 	}
@@ -354,11 +351,8 @@ func componentEnd(name string, start int) int {
 	return len(name)
 }
 
-// contentOf recognises compiler-made constant data by the start of its name.
+// contentOf recognises compiler-made constant data by the start of its name, which is not empty.
 func contentOf(name string) Flags {
-	if name == "" {
-		return 0
-	}
 	switch name[0] {
 	case '.':
 		for _, p := range [...]string{".L.str", ".str", ".Lstr", ".L__const.", ".L__func__",

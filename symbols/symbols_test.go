@@ -113,6 +113,44 @@ func TestParseExact(t *testing.T) {
 		{"_RNvCsciUMGOH01m6_1b3top.llvm.123.cold", "_RNvC1b3top.cold", "_RNvCsciUMGOH01m6_1b3top.llvm.123", Rust | Hashed | Promoted | Cold},
 		{"_Random", "_Random", "", Plain},
 		{"_R", "_R", "", Plain},
+		// Labels with one number, and with two.
+		{".LBB1_2", ".LBB", "", Label | Numbered},
+		{".LBB12", ".LBB12", "", Label},
+		{".Lfunc_begin5", ".Lfunc_begin", "", Label | Numbered},
+		{".Lfunc_end5", ".Lfunc_end", "", Label | Numbered},
+		{".Lfunc_end1_5", ".Lfunc_end1_5", "", Label},
+		{"GCC_except_table", "GCC_except_table", "", Content},
+		{"GCC_except_tables", "GCC_except_tables", "", Plain},
+		// No counter and line, or cut short.
+		{"__initcall__kmod_odd_", "__initcall__kmod_odd_", "", Initcall},
+		{"__initcall__kmod_a__12x__34_5_f6", "__initcall__kmod_a__12x____f6", "", Initcall | Numbered},
+		{"__initcall__kmod_a__12_34", "__initcall__kmod_a__12_34", "", Initcall},
+		{"__initcall__kmod_a__12_34x__5_6_f", "__initcall__kmod_a__12_34x____f", "", Initcall | Numbered},
+		// Prefixes: the shortest name, and those that tell nothing but themselves.
+		{"__pi_x", "__pi_x", "", PI},
+		{"__kstrtab_f", "__kstrtab_f", "", Plain},
+		{"__kstrtabns_f", "__kstrtabns_f", "", Plain},
+		{"__crc_f", "__crc_f", "", Plain},
+		{"__export_symbol_f", "__export_symbol_f", "", Plain},
+		{"__pfx_f.isra.0", "__pfx_f.isra", "f.isra.0", Prefix | Numbered},
+		{"__pfx_f.constprop.0", "__pfx_f.constprop", "f.constprop.0", Prefix | Numbered},
+		{"__pfx_f.part.0", "__pfx_f.part", "f.part.0", Prefix | Numbered},
+		{"__pfx_f.x.1", "__pfx_f.x", "f.x.1", Prefix | Numbered},
+		{"__pfx___key.1", "__pfx___key", "__key.1", Prefix | Numbered},
+		// What a number behind a mangled name is, the name does not say.
+		{"_RNvC1a1b.5", "_RNvC1a1b", "", Rust | Numbered},
+		{"_ZN1n1zEi.5", "_ZN1n1zEi", "", CXX | Numbered},
+		// Constants by the start of the name.
+		{"C.", "C.", "", Plain},
+		{"C.5", "C", "", Content | Numbered},
+		{"C.x", "C.x", "", StaticLocal},
+		{"Cx5.y", "Cx5.y", "", StaticLocal},
+		{"vtable.x", "vtable.x", "", StaticLocal},
+		{"__func__.f", "__func__.f", "", StaticLocal | Content | Disposable},
+		{"f..__key", "f..__key", "", StaticLocal | Disposable},
+		// A hash has sixteen digits.
+		{".Lanon.0123456789abcdef.1", ".Lanon", "", Label | Content | Hashed | Numbered},
+		{".Lanon.0123456789abcde.1", ".Lanon.0123456789abcde", "", Label | Numbered},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := Parse(c.name)
@@ -120,6 +158,19 @@ func TestParseExact(t *testing.T) {
 			require.Equal(t, f.Key, Key(c.name))
 			require.Equal(t, f.Key, Key(f.Key))
 		})
+	}
+}
+
+// TestParseLong: the length of a name decides nothing, nor where in it something was dropped.
+func TestParseLong(t *testing.T) {
+	for _, end := range []string{".cold", ".llvm.5.cold", ".part.1.cold.2", ".llvm.5.cold.llvm.6.x.llvm.7", ".5.Lanon.0123456789abcdef.1", ".7..LC5", ".7.x.LC5", ".7.str1.8", ".1.__key.2", ".3.isra.4.llvm.5"} {
+		short := Parse("a" + end)
+		for n := 1; n < 200; n++ {
+			a := strings.Repeat("a", n)
+			long := Parse(a + end)
+			require.Equal(t, a+short.Key[1:], long.Key)
+			require.Equal(t, short.Flags, long.Flags, long.Key)
+		}
 	}
 }
 
