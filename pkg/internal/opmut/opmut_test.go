@@ -33,6 +33,7 @@ var (
 	seed = flag.Uint64("seed", 1, "of the draw")
 	file = flag.String("file", "", "only those of these files, separated by commas")
 	skip = flag.String("skip", "", "tests to leave out, as a regular expression")
+	list = flag.String("of", "", "only those that this file lists: what an earlier run printed")
 	with = flag.String("with", "", "the packages whose tests are run, separated by commas; empty: the package itself")
 )
 
@@ -174,7 +175,14 @@ func TestOperators(t *testing.T) {
 	r.record(plain, progs)
 
 	var drawn []int
+	earlier, err := os.ReadFile(*list)
+	if err != nil && *list != "" {
+		t.Fatal(err)
+	}
 	for i, c := range all {
+		if *list != "" && !bytes.Contains(earlier, []byte(c.text+"\n")) {
+			continue
+		}
 		if *file == "" || slices.Contains(strings.Split(*file, ","), filepath.Base(c.file)) {
 			drawn = append(drawn, i)
 		}
