@@ -33,6 +33,11 @@ type Symvers struct {
 // a path; the file of an external module may have only those of modules. An empty
 // file is fine.
 func ParseSymvers(name string, text []byte) (*Symvers, error) {
+	return Options{}.ParseSymvers(name, text)
+}
+
+// ParseSymvers is the function of that name, within the limits of o.
+func (o Options) ParseSymvers(name string, text []byte) (*Symvers, error) {
 	s := &Symvers{Name: name, names: make(map[string]int32)}
 	all := string(text)
 	col := moduleColumn(all)
@@ -73,6 +78,9 @@ func ParseSymvers(name string, text []byte) (*Symvers, error) {
 			}
 		}
 		s.add(e)
+		if err := o.room(name, &l, len(s.Exports)); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }

@@ -458,5 +458,9 @@ func (x *index) room(k int32) uint64 {
 }
 
 func malformed(name string, off int, format string, args ...any) error {
-	return &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.SymbolsMalformed, diag.Place{File: name}.At(uint64(off)), format, args...)}}
+	return problem(diag.SymbolsMalformed, name, off, format, args...)
+}
+
+func problem(code diag.Code, name string, off int, format string, args ...any) error {
+	return &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(code, diag.Place{File: name}.At(uint64(off)), format, args...)}}
 }

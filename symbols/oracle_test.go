@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +216,48 @@ func TestParsers_Errors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.As(err, &de) || de.Diagnostics[0].Code != diag.SymbolsMalformed || !de.Diagnostics[0].Place.HasOffset {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+// One entry more than the limit is refused with a code of its own; as many as it are not.
+func TestLimits(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		text  string // three entries
+		parse func(o symbols.Options, text []byte) error
+	}{
+		{"readelf", " 1: 0 0 FUNC LOCAL DEFAULT 1 f\n 2: 0 0 FUNC LOCAL DEFAULT 1 g\n 3: 0 0 FUNC LOCAL DEFAULT 1 h\n", func(o symbols.Options, text []byte) error {
+			_, err := o.ParseReadelf("x", "vmlinux", text)
+			return err
+		}},
+		{"kallsyms", "0 T f\n0 T g\n\n0 T h\t[mod]\n", func(o symbols.Options, text []byte) error {
+			_, err := o.ParseKallsyms("x", text)
+			return err
+		}},
+		{"System.map", "0 T f\n0 T g\n0 T h\n", func(o symbols.Options, text []byte) error {
+			_, err := o.ParseSystemMap("x", text)
+			return err
+		}},
+		{"Module.symvers", "0x1\tf\tvmlinux\n0x2\tg\tvmlinux\n0x3\th\tvmlinux\n", func(o symbols.Options, text []byte) error {
+			_, err := o.ParseSymvers("x", text)
+			return err
+		}},
+	} {
+		for _, limit := range []int{0, 3, math.MaxInt} {
+			if err := c.parse(symbols.Options{MaxEntries: limit}, []byte(c.text)); err != nil {
+				t.Errorf("%s, limit %d: %v", c.name, limit, err)
+			}
+		}
+		err := c.parse(symbols.Options{MaxEntries: 2}, []byte(c.text))
+		var de *diag.Error
+		if !errors.As(err, &de) || len(de.Diagnostics) != 1 || de.Diagnostics[0].Code != diag.SymbolsLimit || !de.Diagnostics[0].Place.HasOffset || !strings.Contains(err.Error(), "more than 2 entries") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	_, err := symbols.FromKallsyms("x", "vmlinux", 1<<28+1, func(int) (uint64, byte, string) { panic("asked for a symbol") })
+	var de *diag.Error
+	if !errors.As(err, &de) || de.Diagnostics[0].Code != diag.SymbolsLimit {
+		t.Error(err)
 	}
 }
 

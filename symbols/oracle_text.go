@@ -5,10 +5,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kdelta/kdelta/pkg/diag"
 )
 
-// maxEntries bounds what a text may hold; indices are 32 bits wide.
-const maxEntries = 1 << 28
+// Options tells the parsers of texts how much to accept. The zero value is useful, and
+// what the functions of the package take; the methods are those functions with other limits.
+type Options struct {
+	MaxEntries int // symbols or exports of one text, 2^28 at most; 0: 64 million
+}
+
+const (
+	defaultMaxEntries = 64 << 20
+	mostEntries       = 1 << 28 // indices are 32 bits wide
+)
+
+func (o Options) maxEntries() int {
+	if o.MaxEntries <= 0 {
+		return defaultMaxEntries
+	}
+	return min(o.MaxEntries, mostEntries)
+}
+
+// room refuses one entry more than the limit: it is the n-th, in the line at which l is.
+func (o Options) room(name string, l *lines, n int) error {
+	if limit := o.maxEntries(); n > limit {
+		return problem(diag.SymbolsLimit, name, l.start, "line %d: more than %d entries", l.num, limit)
+	}
+	return nil
+}
 
 // lines iterates over text: each line without its end, its number from 1, and where it starts.
 type lines struct {
@@ -75,8 +100,13 @@ func hexNumber(s string) (v uint64, ok bool) {
 // it does not know stay words. A line that starts like a symbol and is none, names that
 // readelf cut and a second symbol table are refused with the line.
 func ParseReadelf(name, objectName string, text []byte) (*Table, error) {
+	return Options{}.ParseReadelf(name, objectName, text)
+}
+
+// ParseReadelf is the function of that name, within the limits of o.
+func (o Options) ParseReadelf(name, objectName string, text []byte) (*Table, error) {
 	p := readelfParser{t: &Table{Name: name, Object: normal(objectName), Order: ByAddress}, file: -1}
-	p.t.Entries = make([]Entry, 0, len(text)/72)
+	p.t.Entries = make([]Entry, 0, min(len(text)/72, o.maxEntries()))
 	zero, funcs := 0, 0
 	skip, seen := false, false
 	for l := (lines{s: string(text)}); l.next(); {
@@ -96,8 +126,8 @@ func ParseReadelf(name, objectName string, text []byte) (*Table, error) {
 		if what := p.symbol(s); what != "" {
 			return nil, malformed(name, l.start, "line %d: %s", l.num, what)
 		}
-		if len(p.t.Entries) >= maxEntries {
-			return nil, malformed(name, l.start, "line %d: more than %d symbols", l.num, maxEntries)
+		if err := o.room(name, &l, len(p.t.Entries)); err != nil {
+			return nil, err
 		}
 		if e := &p.t.Entries[len(p.t.Entries)-1]; elf.SymType(e.Type) == elf.STT_FUNC && e.Flags&EntryUndefined == 0 {
 			funcs++
@@ -329,19 +359,31 @@ func quote(s string) string {
 // object, the kernel's own first. Addresses may all be zero, as users without privilege
 // see them: the order of the lines is what counts. When addresses are there and do
 // not rise the lines were sorted by something else, and the table is ByAddress.
-func ParseKallsyms(name string, text []byte) ([]*Table, error) { return parseNM(name, text, true) }
+func ParseKallsyms(name string, text []byte) ([]*Table, error) {
+	return Options{}.ParseKallsyms(name, text)
+}
+
+// ParseKallsyms is the function of that name, within the limits of o.
+func (o Options) ParseKallsyms(name string, text []byte) ([]*Table, error) {
+	return o.parseNM(name, text, true)
+}
 
 // ParseSystemMap reads a System.map, or what nm -n prints of vmlinux.
 func ParseSystemMap(name string, text []byte) (*Table, error) {
-	ts, err := parseNM(name, text, false)
+	return Options{}.ParseSystemMap(name, text)
+}
+
+// ParseSystemMap is the function of that name, within the limits of o.
+func (o Options) ParseSystemMap(name string, text []byte) (*Table, error) {
+	ts, err := o.parseNM(name, text, false)
 	if err != nil {
 		return nil, err
 	}
 	return ts[0], nil
 }
 
-func parseNM(name string, text []byte, modules bool) ([]*Table, error) {
-	vm := &Table{Name: name, Object: Vmlinux, Order: AsListed, Text: true, Entries: make([]Entry, 0, len(text)/40)}
+func (o Options) parseNM(name string, text []byte, modules bool) ([]*Table, error) {
+	vm := &Table{Name: name, Object: Vmlinux, Order: AsListed, Text: true, Entries: make([]Entry, 0, min(len(text)/40, o.maxEntries()))}
 	ts := []*Table{vm}
 	index := map[string]*Table{}
 	t, last := vm, ""
@@ -354,11 +396,12 @@ func parseNM(name string, text []byte, modules bool) ([]*Table, error) {
 		if what == "" && mod != "" && !modules {
 			what = "a System.map holds no module's symbols"
 		}
-		if total++; total > maxEntries {
-			what = "too many symbols"
-		}
 		if what != "" {
 			return nil, malformed(name, l.start, "line %d: %s", l.num, what)
+		}
+		total++
+		if err := o.room(name, &l, total); err != nil {
+			return nil, err
 		}
 		if mod != last {
 			t, last = vm, mod
@@ -469,8 +512,8 @@ func (e *Entry) fromKind() (ok bool) {
 // n symbols in the kernel's order: address, letter of nm, name. It is what
 // ParseKallsyms makes of the text.
 func FromKallsyms(name, objectName string, n int, at func(i int) (addr uint64, kind byte, name string)) (*Table, error) {
-	if n > maxEntries {
-		return nil, malformed(name, 0, "too many symbols")
+	if n > defaultMaxEntries {
+		return nil, problem(diag.SymbolsLimit, name, 0, "%d symbols, limit %d", n, defaultMaxEntries)
 	}
 	t := &Table{Name: name, Object: normal(objectName), Order: AsListed, Text: true, Entries: make([]Entry, n)}
 	prev := uint64(0)

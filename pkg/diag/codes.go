@@ -87,6 +87,7 @@ const (
 // Codes of what is known of a running kernel's symbols.
 const (
 	SymbolsMalformed Code = "symbols-malformed"
+	SymbolsLimit     Code = "symbols-limit"
 	SymbolsMismatch  Code = "symbols-mismatch"
 	SymposConflict   Code = "sympos-conflict"
 )
@@ -290,6 +291,8 @@ var catalogue = []row{
 
 	{SymbolsMalformed, SevError, "A list of symbols (readelf, System.map, kallsyms, Module.symvers, .klp.symid) is not what it should be.",
 		"Give the whole output of the tool; the message says which line does not fit."},
+	{SymbolsLimit, SevError, "A list of symbols has more entries than the limit.",
+		"Check that it is the right file; programs that use the library can set a higher limit."},
 	{SymbolsMismatch, SevWarning, "The object or a source of symbols does not fit the kernel: names that it must have are missing.",
 		"Rebuild the object with the kernel's own compiler, configuration and sources, or give the symbols of the kernel that it belongs to."},
 	{SymposConflict, SevError, "Sources of symbols disagree about the position of a symbol.",

@@ -58,6 +58,7 @@ var examples = map[Code]string{
 	KlpInit:              `livepatch.ko: .gnu.linkonce.this_module+0x0: error: the section or its symbol __this_module is missing [klp-init]`,
 	KlpModule:            `livepatch.ko: .text.unlikely+0x0: error: sections 4 and 5, both loaded, have the same name [klp-module]`,
 	SymbolsMalformed:     `System.map: 0x0: error: line 1: a stub that the distribution installs in the place of the real System.map [symbols-malformed]`,
+	SymbolsLimit:         `kallsyms: 0xd0000000: error: line 67108865: more than 67108864 entries [symbols-limit]`,
 	SymbolsMismatch:      `System.map: warning: only 0 of 2 names are in vmlinux too; the two do not describe the same kernel [symbols-mismatch]`,
 	SymposConflict:       `System.map: error: 1 names do not occur as often as in vmlinux: dup (2 and 3) [sympos-conflict]`,
 	ImageMalformed:       `vmlinuz: 0x248: error: the payload, 1073741824 bytes at 0x664, is not in the file of 3156 bytes [image-malformed]`,
