@@ -264,18 +264,28 @@ func (p *prover) canonBody(v *view, sec object.SecID, off, n uint64, depth int, 
 func (p *prover) changed(pr *pair) {
 	q := pr.q
 	unmoved := stillOf(pr)
+	held := make([]bool, len(q.f.Sections)) // the patch has something of it
+	for at := range pr.at {
+		held[at.sec] = true
+	}
+	for i := range q.f.Symbols {
+		if s := &q.f.Symbols[i]; s.Type() == elf.STT_FUNC && sized(s) && q.f.Sections[s.Sec].Exec() {
+			p.count("functions compared", 1)
+		}
+	}
 	for i := range q.f.Sections {
-		if !q.f.Sections[i].Exec() {
+		sec := object.SecID(i)
+		size := q.f.Sections[i].Size
+		if !q.f.Sections[i].Exec() || !held[i] && unmoved.same(q, sec, span{hi: size}) {
 			continue
 		}
-		for _, sp := range q.spansOf(object.SecID(i)) {
+		for _, sp := range q.spansOf(sec) {
 			s := &q.f.Symbols[sp.sym]
 			if s.Type() != elf.STT_FUNC || p.ctx.Err() != nil {
 				continue
 			}
-			at := site{object.SecID(i), sp.lo}
-			if _, held := pr.at[at]; !held && unmoved.same(q, at.sec, sp) {
-				p.count("functions compared", 1)
+			at := site{sec, sp.lo}
+			if _, held := pr.at[at]; !held && unmoved.same(q, sec, sp) {
 				continue
 			}
 			p.changedFunc(pr, at, s, sp.sym)
@@ -284,7 +294,6 @@ func (p *prover) changed(pr *pair) {
 }
 
 func (p *prover) changedFunc(pr *pair, at site, s *object.Symbol, id object.SymID) {
-	p.count("functions compared", 1)
 	if _, ok := pr.at[at]; ok {
 		if _, ok := pr.replaced[at]; !ok {
 			p.carriedOnly(pr, at, s, id)

@@ -88,7 +88,6 @@ func (c *checker) code(pairs []Pair) {
 			return
 		}
 		q := open(pairs[i].Patched)
-		q.index()
 		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: open(pairs[i].Orig), q: q, at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
 	}
 	p := &prover{checker: c, seen: map[itemKey]bool{}, from: map[site]itemKey{}, cover: map[object.SecID][]span{}, entries: map[site]bool{}}
@@ -107,6 +106,9 @@ func (c *checker) code(pairs []Pair) {
 		}
 		n := len(p.fresh)
 		it := p.fresh[n-1]
+		if !it.pr.q.known(it.q.sec) {
+			p.expect()
+		}
 		p.fresh = p.fresh[:n-1]
 		p.tables(&it)
 	}
@@ -118,6 +120,25 @@ func (c *checker) code(pairs []Pair) {
 	}
 	p.unaccounted()
 	cov.Reached = true
+}
+
+// expect looks for the table entries of all code that waits for them, at once.
+func (p *prover) expect() {
+	of := map[*view][]bool{}
+	for i := range p.fresh {
+		it := &p.fresh[i]
+		q := it.pr.q
+		if q.known(it.q.sec) {
+			continue
+		}
+		if of[q] == nil {
+			of[q] = make([]bool, len(q.f.Sections))
+		}
+		of[q][it.q.sec] = true
+	}
+	for q, secs := range of {
+		q.indexMore(secs)
+	}
 }
 
 // glue reports whether a section holds code that makes a patch a module, not code of the patch.
@@ -384,7 +405,7 @@ func (p *prover) compare(it *item) {
 	skip := map[uint64]bool{} // fields that stand for a constant
 	if it.kind == itemCode {
 		for i := range insns {
-			if name, ok := it.pr.q.consts[site{it.q.sec, it.q.off + insns[i].off}]; ok {
+			if name, ok := it.pr.q.constAt(site{it.q.sec, it.q.off + insns[i].off}); ok {
 				p.constant(it, insns[i].off, name, a, b, skip)
 			}
 		}

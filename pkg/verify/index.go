@@ -85,18 +85,22 @@ func (v *view) symsOf(sec object.SecID) []object.SymID {
 	return l
 }
 
+// sized reports whether a symbol covers a stretch of its section.
+func sized(s *object.Symbol) bool {
+	return s.Sec != 0 && s.Size != 0 && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE
+}
+
 // spansOf gives the stretches of a section that symbols with sizes cover, in order.
 func (v *view) spansOf(sec object.SecID) []span {
 	if v.spans[sec] != nil {
 		return v.spans[sec]
 	}
 	l := []span{}
+	in := &v.f.Sections[sec]
 	for _, id := range v.symsOf(sec) {
-		s, in := &v.f.Symbols[id], &v.f.Sections[sec]
-		if sec == 0 || s.Size == 0 || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE || s.Value >= in.Size || in.Flags&elf.SHF_MERGE != 0 {
-			continue
+		if s := &v.f.Symbols[id]; sized(s) && s.Value < in.Size && in.Flags&elf.SHF_MERGE == 0 {
+			l = append(l, span{s.Value, min(s.Value+s.Size, in.Size), id})
 		}
-		l = append(l, span{s.Value, min(s.Value+s.Size, in.Size), id})
 	}
 	if len(l) > 1 {
 		slices.SortFunc(l, func(a, b span) int {
@@ -167,6 +171,8 @@ type sited struct {
 
 // siteIndex is which entries belong to the code of which section.
 type siteIndex struct {
+	of     []bool   // by SecID: sections of code that were asked for; nil: all
+	times  int      // of indexMore
 	lo     []uint32 // by SecID: range in list
 	list   []siteRef
 	placed map[object.SecID][]sited // what was asked for
@@ -180,58 +186,117 @@ type siteRef struct {
 
 // index finds the entries of all tables by the section of the code that they belong to.
 func (v *view) index() {
+	if x := &v.sites; x.lo == nil || x.of != nil {
+		v.indexOf(nil)
+	}
+}
+
+// known reports whether the entries for the code of a section were found already.
+func (v *view) known(sec object.SecID) bool {
 	x := &v.sites
-	if x.lo != nil {
+	return x.lo != nil && (x.of == nil || x.of[sec])
+}
+
+// indexMore finds the entries for the code of some more sections, by SecID; after a few times those for all.
+func (v *view) indexMore(of []bool) {
+	x := &v.sites
+	if x.times++; x.times > 4 || x.lo != nil && x.of == nil {
+		v.index()
 		return
 	}
-	v.consts = make(map[site]string)
-	x.placed = make(map[object.SecID][]sited)
-	type table struct {
-		sec object.SecID
-		row *elfdiff.Table
+	for i := range x.of {
+		of[i] = of[i] || x.of[i]
 	}
-	var tables []table
-	for i := 1; i < len(v.f.Sections); i++ {
-		if row, _ := v.row(object.SecID(i)); row != nil {
-			tables = append(tables, table{object.SecID(i), row})
+	v.indexOf(of)
+}
+
+// tableSecs gives the sections that are tables, in order.
+func (v *view) tableSecs() []object.SecID {
+	if v.tableList == nil {
+		v.tableList = []object.SecID{}
+		for i := 1; i < len(v.f.Sections); i++ {
+			if row, _ := v.row(object.SecID(i)); row != nil {
+				v.tableList = append(v.tableList, object.SecID(i))
+			}
+		}
+	}
+	return v.tableList
+}
+
+// indexOf finds the entries that belong to the code of some sections, by SecID; nil: of all.
+func (v *view) indexOf(of []bool) {
+	x := &v.sites
+	x.of = of
+	x.placed = make(map[object.SecID][]sited)
+	secOf := make([]object.SecID, len(v.f.Symbols)) // 0: nobody asks
+	for i := range v.f.Symbols {
+		if sec := v.f.Symbols[i].Sec; of == nil || of[sec] {
+			secOf[i] = sec
+		}
+	}
+	type found struct {
+		to object.SecID
+		siteRef
+	}
+	var all []found
+	for _, sec := range v.tableSecs() {
+		row, _ := v.row(sec)
+		rs := v.f.RelocsOf(sec)
+		for k := range rs.Len() {
+			to := secOf[rs.Sym(k)]
+			if to == 0 {
+				continue
+			}
+			r := rs.At(k)
+			if int(r.Off%uint64(row.Entry)) != row.Site || v.klp != nil && v.klp[site{sec, r.Off}] != nil {
+				continue
+			}
+			if info, ok := reloc.Lookup(r.Type); !ok || info.Size == 0 {
+				continue
+			}
+			all = append(all, found{to, siteRef{sec, uint32(k)}})
 		}
 	}
 	x.lo = make([]uint32, len(v.f.Sections)+2)
-	each := func(use func(t *table, rel int, r *object.Reloc, to object.SecID)) {
-		for i := range tables {
-			t := &tables[i]
-			rs := v.f.RelocsOf(t.sec)
-			for k := range rs.Len() {
-				r := rs.At(k)
-				if int(r.Off%uint64(t.row.Entry)) != t.row.Site || r.Sym == 0 || v.klp[site{t.sec, r.Off}] != nil {
-					continue
-				}
-				if info, ok := reloc.Lookup(r.Type); !ok || info.Size == 0 {
-					continue
-				}
-				if to := v.f.Symbols[r.Sym].Sec; to != 0 {
-					use(t, k, &r, to)
+	for i := range all {
+		x.lo[all[i].to+2]++
+	}
+	for i := 1; i < len(x.lo); i++ {
+		x.lo[i] += x.lo[i-1]
+	}
+	x.list = make([]siteRef, len(all))
+	for i := range all {
+		at := &x.lo[all[i].to+1]
+		x.list[*at] = all[i].siteRef
+		*at++
+	}
+}
+
+// constAt gives the symbol whose value the kernel fills in to the instruction at a place.
+func (v *view) constAt(at site) (name string, ok bool) {
+	if v.consts == nil {
+		v.consts = make(map[site]string)
+		for _, sec := range v.tableSecs() {
+			row, _ := v.row(sec)
+			if row.Emit[0] != elfdiff.Constant {
+				continue
+			}
+			for _, r := range v.relocs(sec) {
+				if s := &v.f.Symbols[r.sym]; s.Sec != 0 && int(r.off%uint64(row.Entry)) == row.Site {
+					v.consts[site{s.Sec, s.Value + uint64(r.addend) - 2}] = v.f.Sections[sec].Name
 				}
 			}
 		}
 	}
-	each(func(_ *table, _ int, _ *object.Reloc, to object.SecID) { x.lo[to+2]++ })
-	for i := 1; i < len(x.lo); i++ {
-		x.lo[i] += x.lo[i-1]
-	}
-	x.list = make([]siteRef, x.lo[len(x.lo)-1])
-	each(func(t *table, rel int, r *object.Reloc, to object.SecID) {
-		x.list[x.lo[to+1]] = siteRef{t.sec, uint32(rel)}
-		x.lo[to+1]++
-		if t.row.Emit[0] == elfdiff.Constant {
-			v.consts[site{to, v.f.Symbols[r.Sym].Value + uint64(r.Addend) - 2}] = v.f.Sections[t.sec].Name
-		}
-	})
+	name, ok = v.consts[at]
+	return name, ok
 }
 
 // sitesIn gives the entries that belong to the code of a section, by table and place.
 func (v *view) sitesIn(sec object.SecID) []sited {
-	v.index()
+	if !v.known(sec) {
+		v.index()
+	}
 	x := &v.sites
 	refs := x.list[x.lo[sec]:x.lo[sec+1]]
 	if len(refs) == 0 {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/kdelta/kdelta/pkg/object"
@@ -13,6 +14,7 @@ import (
 // contents of a few functions; for others it knows nothing.
 type still struct {
 	dirty []bool // by section: contents or relocations differ, or it leads without a name to such a section
+	bad   []bool // by symbol: of such a section; nil: there are none
 	table bool   // one of them is a table
 }
 
@@ -40,11 +42,13 @@ func stillOf(pr *pair) *still {
 		any = any || s.dirty[i]
 	}
 	// What has no name of its own is looked into: tables, code that is patched in, data without symbols.
-	for again := any; again; {
+	again := any
+	for round := 0; again && round < maxRounds; round++ {
 		again = false
+		s.mark(q)
 		for i := range q.Sections {
 			sec := &q.Sections[i]
-			if s.dirty[i] || !sec.Alloc() || sec.Exec() && !strings.HasPrefix(sec.Name, ".altinstr") && sec.Name != ".fixup" {
+			if s.dirty[i] || !looksInto(sec) {
 				continue
 			}
 			if s.dirty[i] = s.leads(pr.q, object.SecID(i), 0, sec.Size); s.dirty[i] {
@@ -52,20 +56,50 @@ func stillOf(pr *pair) *still {
 			}
 		}
 	}
+	if again { // a long chain: what might yet be reached counts as reached
+		for i := range q.Sections {
+			s.dirty[i] = s.dirty[i] || looksInto(&q.Sections[i])
+		}
+	}
+	if any {
+		s.mark(q)
+	}
 	for i := range s.dirty {
-		if _, table := pr.q.row(object.SecID(i)); s.dirty[i] && table {
+		if !s.dirty[i] {
+			continue
+		}
+		if _, table := pr.q.row(object.SecID(i)); table {
 			s.table = true
 		}
 	}
 	return s
 }
 
+// maxRounds bounds how long a chain of references between sections is followed.
+const maxRounds = 8
+
+// looksInto reports whether a comparison of functions may look into a section that it is led to.
+func looksInto(s *object.Section) bool {
+	return s.Alloc() && (!s.Exec() || strings.HasPrefix(s.Name, ".altinstr") || s.Name == ".fixup")
+}
+
+// mark finds the symbols of sections that are not the same.
+func (s *still) mark(f *object.File) {
+	s.bad = slices.Grow(s.bad[:0], len(f.Symbols))[:len(f.Symbols)]
+	for i := range f.Symbols {
+		s.bad[i] = s.dirty[f.Symbols[i].Sec]
+	}
+}
+
 // leads reports whether a stretch refers into a section that is not the same.
 func (s *still) leads(v *view, sec object.SecID, lo, hi uint64) bool {
+	if s.bad == nil {
+		return false
+	}
 	rs := v.f.RelocsOf(sec)
 	from, to := rs.Range(lo, hi)
 	for k := from; k < to; k++ {
-		if s.dirty[v.f.Symbols[rs.At(k).Sym].Sec] {
+		if s.bad[rs.Sym(k)] {
 			return true
 		}
 	}
