@@ -46,7 +46,9 @@ type Options struct {
 type Plan struct {
 	pairs   []*pairPlan
 	opts    Options
-	defined map[string]definition // global names that the patch defines
+	defined map[string]definition     // global names that the patch defines
+	counts  map[string]map[string]int // by object: how many symbols of the originals have a name
+	asked   int                       // of count
 	// Diagnostics holds what is worth saying about a patch that is not refused.
 	Diagnostics []diag.Diagnostic
 }
@@ -64,7 +66,7 @@ func New(ctx context.Context, pairs []Pair, opts Options) (*Plan, error) {
 	if opts.Format > elfdiff.FormatModule {
 		return nil, &diag.Error{Diagnostics: []diag.Diagnostic{diag.New(diag.NotImplemented, diag.Place{}, "patch format %d", opts.Format)}}
 	}
-	p := &Plan{opts: opts}
+	p := &Plan{opts: opts, counts: make(map[string]map[string]int)}
 	for i := range pairs {
 		p.pairs = append(p.pairs, &pairPlan{Pair: pairs[i]})
 	}
@@ -402,23 +404,38 @@ func (p *Plan) answer(pp *pairPlan, sym object.SymID) symbols.Answer {
 	return p.unique(pp, sym)
 }
 
-// unique is the knowledge of a caller that gives no symbols: what the originals of one kernel object hold.
-func (p *Plan) unique(of *pairPlan, sym object.SymID) symbols.Answer {
-	name, n := of.Orig.File.Symbols[sym].Name, 0
+// count says how many symbols of the originals of one kernel object have a name. Few questions are answered by a look at
+// all symbols, which an index would cost several times over.
+func (p *Plan) count(of, name string) (n int) {
+	counted, few := p.counts[of], p.asked < 16
+	if p.asked++; counted != nil {
+		return counted[name]
+	}
+	counted = make(map[string]int)
 	seen := make(map[*object.File]bool)
 	for _, pp := range p.pairs {
 		f := pp.Orig.File
-		if pp.Object != of.Object || seen[f] {
+		if pp.Object != of || seen[f] {
 			continue
 		}
 		seen[f] = true
 		for i := range f.Symbols {
 			s := &f.Symbols[i]
-			if s.Name == name && s.Sec != 0 && s.Type() != elf.STT_SECTION && s.Type() != elf.STT_FILE {
-				n++
+			if few && s.Name != name || s.Sec == 0 || s.Type() == elf.STT_SECTION || s.Type() == elf.STT_FILE {
+				continue
 			}
+			counted[s.Name]++
 		}
 	}
+	if !few {
+		p.counts[of] = counted
+	}
+	return counted[name]
+}
+
+// unique is the knowledge of a caller that gives no symbols: what the originals of one kernel object hold.
+func (p *Plan) unique(of *pairPlan, sym object.SymID) symbols.Answer {
+	n := p.count(of.Object, of.Orig.File.Symbols[sym].Name)
 	if n > 1 {
 		return symbols.Answer{Code: diag.SymposUnknown, Evidence: fmt.Sprintf("%d symbols of the original objects have this name, and no symbols of the kernel were given", n)}
 	}

@@ -18,6 +18,7 @@ import (
 type pair struct {
 	Pair
 	o, q     *view
+	named    bool            // the two have the same symbol table
 	at       map[site]site   // where the patch has what starts at a place of the patched object
 	replaced map[site]string // functions of the patched object that replace one of the kernel, by start
 	carried  map[string]bool // names of carried functions
@@ -87,8 +88,12 @@ func (c *checker) code(pairs []Pair) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		q := open(pairs[i].Patched)
-		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: open(pairs[i].Orig), q: q, at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
+		o, q := open(pairs[i].Orig), open(pairs[i].Patched)
+		named := sameSymbols(o.f, q.f)
+		if named {
+			q.names = o.names
+		}
+		c.pairs = append(c.pairs, &pair{Pair: pairs[i], o: o, q: q, named: named, at: map[site]site{}, replaced: map[site]string{}, carried: map[string]bool{}})
 	}
 	p := &prover{checker: c, seen: map[itemKey]bool{}, from: map[site]itemKey{}, cover: map[object.SecID][]span{}, entries: map[site]bool{}}
 	p.machinery()

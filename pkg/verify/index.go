@@ -34,7 +34,7 @@ func (x *nameIndex) slot(name string) uint64 {
 
 // ids gives the symbols of a name that the file defines, in order.
 func (v *view) ids(name string) []object.SymID {
-	x := &v.names
+	x := v.names
 	if x.head == nil {
 		n := 1
 		for n < len(v.f.Symbols) {

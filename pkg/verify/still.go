@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"debug/elf"
 	"slices"
 	"strings"
 
@@ -18,17 +19,30 @@ type still struct {
 	table bool   // one of them is a table
 }
 
+// sameSymbols reports whether two files have the same symbol table, byte for byte.
+func sameSymbols(o, q *object.File) bool {
+	if o.Symtab == 0 || o.Symtab != q.Symtab || len(o.Sections) != len(q.Sections) {
+		return false
+	}
+	names := o.Sections[o.Symtab].Link
+	for i := range o.Sections {
+		a, b := &o.Sections[i], &q.Sections[i]
+		if a.Type != b.Type {
+			return false
+		}
+		part := object.SecID(i) == o.Symtab || uint32(i) == names || a.Type == elf.SHT_SYMTAB_SHNDX
+		if part && (a.Link != b.Link || !bytes.Equal(a.Data, b.Data)) {
+			return false
+		}
+	}
+	return true
+}
+
 // stillOf compares the sections of a pair; nil when their sections or symbols are not the same.
 func stillOf(pr *pair) *still {
 	o, q := pr.o.f, pr.q.f
-	if len(o.Sections) != len(q.Sections) || len(o.Symbols) != len(q.Symbols) {
+	if len(o.Sections) != len(q.Sections) || !pr.named {
 		return nil
-	}
-	for i := range o.Symbols {
-		a, b := &o.Symbols[i], &q.Symbols[i]
-		if a.Value != b.Value || a.Size != b.Size || a.Sec != b.Sec || a.Info != b.Info || a.Shndx != b.Shndx || a.Name != b.Name {
-			return nil
-		}
 	}
 	s := &still{dirty: make([]bool, len(o.Sections))}
 	any := false
@@ -60,8 +74,6 @@ func stillOf(pr *pair) *still {
 		for i := range q.Sections {
 			s.dirty[i] = s.dirty[i] || looksInto(&q.Sections[i])
 		}
-	}
-	if any {
 		s.mark(q)
 	}
 	for i := range s.dirty {

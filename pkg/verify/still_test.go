@@ -38,6 +38,7 @@ func TestStill(t *testing.T) {
 			return v
 		}
 		pr := &pair{o: open(name), q: open(strings.Replace(name, ".ORIG.", ".PATCHED.", 1)), at: map[site]site{}}
+		pr.named = sameSymbols(pr.o.f, pr.q.f)
 		still := stillOf(pr)
 		if still == nil {
 			continue

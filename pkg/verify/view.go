@@ -61,8 +61,8 @@ type view struct {
 	rels      [][]rel  // by section, sorted; nil: not made yet
 	klp       map[site]*klp.Reloc
 	files     []object.SymID // the FILE symbols; nil: not made yet
-	names     nameIndex
-	symLo     []uint32 // by section: range in syms
+	names     *nameIndex     // perhaps that of another view with the same symbols
+	symLo     []uint32       // by section: range in syms
 	syms      []object.SymID
 	tables    map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
 	patterns  map[string]bool                 // names that rows have, and prefixes of names
@@ -74,7 +74,7 @@ type view struct {
 }
 
 func newView(f *object.File, rules *elfdiff.Rules) *view {
-	return &view{f: f, rules: rules, spans: make([][]span, len(f.Sections)), rels: make([][]rel, len(f.Sections)), tables: make(map[object.SecID]*elfdiff.Table)}
+	return &view{f: f, rules: rules, names: new(nameIndex), spans: make([][]span, len(f.Sections)), rels: make([][]rel, len(f.Sections)), tables: make(map[object.SecID]*elfdiff.Table)}
 }
 
 // file gives the name of the source file that a local symbol belongs to.
