@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 )
 
@@ -37,17 +38,14 @@ func failure(code diag.Code, at diag.Place, remedy, format string, args ...any) 
 
 // findings gives the diagnostics that an error holds.
 func findings(err error) []diag.Diagnostic {
-	var many *diag.Error
-	var one diag.Diagnostic
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.Canceled):
 		return []diag.Diagnostic{failure(codeTool, diag.Place{}, "Run it again: what is done already is kept.", "interrupted")}
-	case errors.As(err, &many):
-		return many.Diagnostics
-	case errors.As(err, &one):
-		return []diag.Diagnostic{one}
+	}
+	if ds := cli.Diagnostics(err); ds != nil {
+		return ds
 	}
 	return []diag.Diagnostic{failure(codeTool, diag.Place{}, "", "%v", err)}
 }

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
@@ -415,18 +416,8 @@ func (d *document) write(w io.Writer, ds []diag.Diagnostic) error {
 		return err
 	}
 	d.Diagnostics = list.Diagnostics
-	if d.Objects == nil {
-		d.Objects = []built{}
-	}
-	if d.Steps == nil {
-		d.Steps = []step{}
-	}
-	if d.Replaced == nil {
-		d.Replaced = []replaced{}
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(d)
+	d.Objects, d.Steps, d.Replaced = cli.List(d.Objects), cli.List(d.Steps), cli.List(d.Replaced)
+	return cli.WriteJSON(w, d)
 }
 
 func (d *document) text(w io.Writer, quiet bool) error {

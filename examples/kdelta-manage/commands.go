@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/livepatch"
@@ -19,7 +20,7 @@ const codeFile diag.Code = "file-unreadable"
 
 const maxModule = 256 << 20
 
-func flags(c *command) *flag.FlagSet { return flag.NewFlagSet(c.name, flag.ContinueOnError) }
+func flags(c *command) *flag.FlagSet { return flag.NewFlagSet(c.Name, flag.ContinueOnError) }
 
 // readModule reads a module file; false: it could not, the report says why and the code is the exit code.
 func readModule(r *report, file string) (*livepatch.Module, int) {
@@ -74,22 +75,22 @@ func (e *env) root(r *report, o *options) bool {
 }
 
 var checkCommand = &command{
-	name:  "check",
-	args:  "MODULE.ko",
-	short: "say what stands against loading a patch",
-	long: `
+	Name:  "check",
+	Args:  "MODULE.ko",
+	Short: "say what stands against loading a patch",
+	Long: `
 Reads a livepatch module and the running system, and says what stands against
 loading it: release, lockdown, signatures, functions that another patch replaces,
 that cannot be traced or are not there, other users of ftrace, a running
 transition. Changes nothing. Without root some of it cannot be seen.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		o.systemFlags(fs)
-		args, err := c.parse(e, fs, args, 1, 1)
+		args, err := c.Parse(e, fs, args, 1, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name}
+		r := &report{command: c.Name}
 		m, code := readModule(r, args[0])
 		if m != nil {
 			code = check(e.host(o.sys, o.proc), r, m)
@@ -113,10 +114,10 @@ func check(s *livepatch.System, r *report, m *livepatch.Module) int {
 }
 
 var loadCommand = &command{
-	name:  "load",
-	args:  "MODULE.ko | --installed",
-	short: "load a patch and wait until it is in effect everywhere",
-	long: `
+	Name:  "load",
+	Args:  "MODULE.ko | --installed",
+	Short: "load a patch and wait until it is in effect everywhere",
+	Long: `
 Checks a livepatch module as check does, loads it and waits until every task runs
 the patched functions. If that does not happen in time, the transition is
 reversed, the module unloaded and the tasks that blocked it named. The modules of
@@ -124,7 +125,7 @@ patches that it replaced are unloaded.
 
 --installed loads what install has put into the store for the running kernel, in
 order, except what a later one replaces and what is loaded already.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o, lo := flags(c), options{}, livepatch.Options{}
 		o.systemFlags(fs)
 		o.storeFlags(fs)
@@ -134,14 +135,14 @@ order, except what a later one replaces and what is loaded already.`,
 		fs.BoolVar(&lo.NoWait, "no-wait", false, "do not wait; nothing is undone then")
 		fs.BoolVar(&lo.Replace, "replace", false, "refuse a patch that does not replace all active ones")
 		fs.BoolVar(&lo.KeepReplaced, "keep-replaced", false, "leave the modules of replaced patches loaded")
-		args, err := c.parse(e, fs, args, 0, 1)
+		args, err := c.Parse(e, fs, args, 0, 1)
 		if err == nil && (len(args) == 0) != *installed {
-			err = c.usageError(e, "give either a module or --installed")
+			err = c.UsageError(e, "give either a module or --installed")
 		}
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name, dryRun: o.dryRun}
+		r := &report{command: c.Name, dryRun: o.dryRun}
 		s := e.host(o.sys, o.proc)
 		lo.Timeout, lo.Signal = o.timeout, o.signal
 		if *installed {
@@ -172,9 +173,14 @@ func (e *env) load(s *livepatch.System, r *report, m *livepatch.Module, o *optio
 	if !e.root(r, o) {
 		return exitRefused
 	}
+	return e.operate(r, lo, func(lo livepatch.Options) (*livepatch.Outcome, error) { return s.Load(m, lo) })
+}
+
+// operate has an operation shown while it runs, and reported; it gives its exit code.
+func (e *env) operate(r *report, lo livepatch.Options, do func(livepatch.Options) (*livepatch.Outcome, error)) int {
 	show, wipe := e.progress()
 	lo.Progress = show
-	out, _ := s.Load(m, lo)
+	out, _ := do(lo) // the error is in the outcome, too
 	wipe()
 	return r.outcome(out)
 }
@@ -212,24 +218,24 @@ func (e *env) loadInstalled(s *livepatch.System, r *report, o *options, lo livep
 }
 
 var unloadCommand = &command{
-	name:  "unload",
-	args:  "NAME",
-	short: "take a patch out of effect and unload its module",
-	long: `
+	Name:  "unload",
+	Args:  "NAME",
+	Short: "take a patch out of effect and unload its module",
+	Long: `
 Disables the patch, waits until no task runs its functions any more, and unloads
 its module. If that does not happen in time, the patch is enabled again. A patch
 that has no effect any more is unloaded only.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		o.systemFlags(fs)
 		o.changeFlags(fs)
 		o.waitFlags(fs)
 		keep := fs.Bool("keep-module", false, "only disable the patch")
-		args, err := c.parse(e, fs, args, 1, 1)
+		args, err := c.Parse(e, fs, args, 1, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name, dryRun: o.dryRun}
+		r := &report{command: c.Name, dryRun: o.dryRun}
 		s := e.host(o.sys, o.proc)
 		name := klp.ModuleName(args[0])
 		if o.dryRun {
@@ -249,35 +255,31 @@ that has no effect any more is unloaded only.`,
 		if !e.root(r, &o) {
 			return e.print(r, &o, exitRefused)
 		}
-		show, wipe := e.progress()
-		lo := livepatch.Options{Timeout: o.timeout, Signal: o.signal, Progress: show}
-		var out *livepatch.Outcome
+		do := s.Unload
 		if *keep {
-			out, _ = s.Disable(name, lo)
-		} else {
-			out, _ = s.Unload(name, lo)
+			do = s.Disable
 		}
-		wipe()
-		return e.print(r, &o, r.outcome(out))
+		lo := livepatch.Options{Timeout: o.timeout, Signal: o.signal}
+		return e.print(r, &o, e.operate(r, lo, func(lo livepatch.Options) (*livepatch.Outcome, error) { return do(name, lo) }))
 	},
 }
 
 var listCommand = &command{
-	name:  "list",
-	short: "list patches, what they replace, and what is in effect",
-	long: `
+	Name:  "list",
+	Short: "list patches, what they replace, and what is in effect",
+	Long: `
 Lists the live patches in the order of the stack, the oldest first, with the
 functions that they replace. "not in effect": a newer patch has the function too.
 Modules of patches that were disabled or replaced are listed as inactive.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		o.systemFlags(fs)
 		o.storeFlags(fs)
 		installed := fs.Bool("installed", false, "list what is installed for boot, for all kernels")
-		if _, err := c.parse(e, fs, args, 0, 0); err != nil {
-			return fail(err)
+		if _, err := c.Parse(e, fs, args, 0, 0); err != nil {
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name}
+		r := &report{command: c.Name}
 		if *installed {
 			st := livepatch.Store{Dir: o.store}
 			rs, err := st.Releases()
@@ -302,22 +304,22 @@ Modules of patches that were disabled or replaced are listed as inactive.`,
 }
 
 var statusCommand = &command{
-	name:  "status",
-	args:  "[NAME]",
-	short: "show the system, its patches and who blocks a transition",
-	long: `
+	Name:  "status",
+	Args:  "[NAME]",
+	Short: "show the system, its patches and who blocks a transition",
+	Long: `
 Shows what concerns live patching: the kernel, lockdown, taint, the patches, and
 the tasks that a transition waits for, with their stacks (for root). With NAME
 the exit code is 0 when that patch is in effect, else 1; without it, 1 when a
 transition runs.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		o.systemFlags(fs)
-		args, err := c.parse(e, fs, args, 0, 1)
+		args, err := c.Parse(e, fs, args, 0, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name}
+		r := &report{command: c.Name}
 		s := e.host(o.sys, o.proc)
 		info, err := s.Info()
 		if err != nil {
@@ -357,26 +359,26 @@ transition runs.`,
 }
 
 var waitCommand = &command{
-	name:  "wait",
-	args:  "[NAME]",
-	short: "wait for a transition",
-	long: `
+	Name:  "wait",
+	Args:  "[NAME]",
+	Short: "wait for a transition",
+	Long: `
 Waits until the patch NAME, or the one in transition, is in effect everywhere or
 nowhere. When time runs out the transition goes on (exit code 4), except with
 --force, which ends it then: tasks that are in the middle of a function go on in
 it, which is unsafe where the patch relies on the kernel's consistency model, and
 the modules of patches that this takes out of effect can never be unloaded.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		o.systemFlags(fs)
 		o.changeFlags(fs)
 		o.waitFlags(fs)
 		force := fs.Bool("force", false, "end the transition by force when time has run out")
-		args, err := c.parse(e, fs, args, 0, 1)
+		args, err := c.Parse(e, fs, args, 0, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name, dryRun: o.dryRun}
+		r := &report{command: c.Name, dryRun: o.dryRun}
 		s := e.host(o.sys, o.proc)
 		name := ""
 		if len(args) == 1 {
@@ -400,23 +402,22 @@ the modules of patches that this takes out of effect can never be unloaded.`,
 		if (*force || o.signal > 0) && !e.root(r, &o) {
 			return e.print(r, &o, exitRefused)
 		}
-		show, wipe := e.progress()
-		lo := livepatch.Options{Timeout: o.timeout, Signal: o.signal, Progress: show}
-		out, err := s.Wait(name, lo)
-		if err != nil && *force && out.Result == livepatch.Left && len(out.Blockers) > 0 {
+		lo := livepatch.Options{Timeout: o.timeout, Signal: o.signal}
+		return e.print(r, &o, e.operate(r, lo, func(lo livepatch.Options) (*livepatch.Outcome, error) {
+			out, err := s.Wait(name, lo)
+			if err == nil || !*force || out.Result != livepatch.Left || len(out.Blockers) == 0 {
+				return out, err
+			}
 			if err := s.Force(name); err != nil {
-				wipe()
 				r.fault(err)
-				return e.print(r, &o, r.outcome(out))
+				return out, err
 			}
 			forced := diag.New(diag.TransitionStalled, diag.Place{Symbol: name}, "was ended by force")
 			forced.Severity, forced.Remedy = diag.SevWarning, "Boot the machine anew when you can."
 			r.diags = append(r.diags, forced)
 			lo.Timeout = max(lo.Timeout, livepatch.DefaultTimeout) // the kernel looks every second or so
-			out, _ = s.Wait(name, lo)
-		}
-		wipe()
-		return e.print(r, &o, r.outcome(out))
+			return s.Wait(name, lo)
+		}))
 	},
 }
 
@@ -435,24 +436,24 @@ func (e *env) store(o *options) (*livepatch.Store, error) {
 }
 
 var installCommand = &command{
-	name:  "install",
-	args:  "MODULE.ko",
-	short: "have a patch loaded at every boot of its kernel",
-	long: `
+	Name:  "install",
+	Args:  "MODULE.ko",
+	Short: "have a patch loaded at every boot of its kernel",
+	Long: `
 Puts the module into the store, under the kernel release that it is for, and makes
 the systemd unit ` + livepatch.UnitName + `, which loads what is there before the
 network comes up, unless the kernel's command line says kdelta.livepatch=0.
 Loads nothing now.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		fs.BoolVar(&o.json, "json", false, "print a document (kdelta-manage schema) instead of text")
 		o.storeFlags(fs)
 		o.changeFlags(fs)
-		args, err := c.parse(e, fs, args, 1, 1)
+		args, err := c.Parse(e, fs, args, 1, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name, dryRun: o.dryRun}
+		r := &report{command: c.Name, dryRun: o.dryRun}
 		m, code := readModule(r, args[0])
 		if m == nil {
 			return e.print(r, &o, code)
@@ -481,23 +482,23 @@ Loads nothing now.`,
 }
 
 var removeCommand = &command{
-	name:  "remove",
-	args:  "NAME",
-	short: "undo install",
-	long: `
+	Name:  "remove",
+	Args:  "NAME",
+	Short: "undo install",
+	Long: `
 Takes the module out of the store, and the systemd unit away with the last one.
 Unloads nothing now.`,
-	run: func(e *env, c *command, args []string) int {
+	Run: func(e *env, c *command, args []string) int {
 		fs, o := flags(c), options{}
 		fs.StringVar(&o.release, "release", "", "kernel `RELEASE` that it is installed for; without it all")
 		fs.BoolVar(&o.json, "json", false, "print a document (kdelta-manage schema) instead of text")
 		o.storeFlags(fs)
 		o.changeFlags(fs)
-		args, err := c.parse(e, fs, args, 1, 1)
+		args, err := c.Parse(e, fs, args, 1, 1)
 		if err != nil {
-			return fail(err)
+			return cli.Fail(err)
 		}
-		r := &report{command: c.name, dryRun: o.dryRun}
+		r := &report{command: c.Name, dryRun: o.dryRun}
 		name := klp.ModuleName(args[0])
 		st := &livepatch.Store{Dir: o.store, UnitDir: o.units}
 		rs, err := st.Releases()

@@ -2,13 +2,12 @@ package main
 
 import (
 	_ "embed"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/livepatch"
 )
@@ -20,14 +19,14 @@ const schemaName = "kdelta.manage/v1"
 var schemaText string
 
 var schemaCommand = &command{
-	name:  "schema",
-	short: "print the JSON schema of what --json gives",
-	long:  "Prints the JSON Schema (draft 2020-12) of the document " + schemaName + ".",
-	run: func(e *env, c *command, args []string) int {
-		if _, err := c.parse(e, flag.NewFlagSet(c.name, flag.ContinueOnError), args, 0, 0); err != nil {
-			return fail(err)
+	Name:  "schema",
+	Short: "print the JSON schema of what --json gives",
+	Long:  "Prints the JSON Schema (draft 2020-12) of the document " + schemaName + ".",
+	Run: func(e *env, c *command, args []string) int {
+		if _, err := c.Parse(e, flag.NewFlagSet(c.Name, flag.ContinueOnError), args, 0, 0); err != nil {
+			return cli.Fail(err)
 		}
-		_, e.fault = e.out.WriteString(schemaText)
+		_, e.Fault = e.Out.WriteString(schemaText)
 		return exitDone
 	},
 }
@@ -132,13 +131,6 @@ type document struct {
 	Diagnostics []jsonDiagnostic `json:"diagnostics"`
 }
 
-func list[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
-}
-
 func jsonObjects(os []livepatch.Object) []jsonObject {
 	out := make([]jsonObject, 0, len(os))
 	for _, o := range os {
@@ -169,17 +161,11 @@ type report struct {
 
 // fault adds the diagnostics of an error.
 func (r *report) fault(err error) {
-	var refused *diag.Error
-	var one diag.Diagnostic
-	switch {
-	case err == nil:
-	case errors.As(err, &refused):
-		r.diags = append(r.diags, refused.Diagnostics...)
-	case errors.As(err, &one):
-		r.diags = append(r.diags, one)
-	default:
-		r.diags = append(r.diags, diag.New(diag.SystemUnreadable, diag.Place{}, "%v", err))
+	ds := cli.Diagnostics(err)
+	if ds == nil {
+		ds = []diag.Diagnostic{diag.New(diag.SystemUnreadable, diag.Place{}, "%v", err)}
 	}
+	r.diags = append(r.diags, ds...)
 }
 
 // outcome adds how an operation ended and gives its exit code.
@@ -200,12 +186,12 @@ func (r *report) outcome(o *livepatch.Outcome) int {
 
 func (r *report) document(code int) *document {
 	d := &document{Schema: schemaName, Command: r.command, Exit: code, DryRun: r.dryRun,
-		Patches: []jsonPatch{}, Installed: []jsonInstalled{}, Outcomes: []jsonOutcome{}, Blockers: []jsonTask{}, Removed: list(r.removed), Steps: list(r.steps), Diagnostics: []jsonDiagnostic{}}
+		Patches: []jsonPatch{}, Installed: []jsonInstalled{}, Outcomes: []jsonOutcome{}, Blockers: []jsonTask{}, Removed: cli.List(r.removed), Steps: cli.List(r.steps), Diagnostics: []jsonDiagnostic{}}
 	if i := r.info; i != nil {
-		d.System = &jsonSystem{i.Release, i.Supported, i.Lockdown, i.Enforced, i.NoModules, i.NoFtrace, i.Tainted, list(livepatch.TaintNames(i.Tainted)), i.Transition}
+		d.System = &jsonSystem{i.Release, i.Supported, i.Lockdown, i.Enforced, i.NoModules, i.NoFtrace, i.Tainted, cli.List(livepatch.TaintNames(i.Tainted)), i.Transition}
 	}
 	if m := r.module; m != nil {
-		d.Module = &jsonModule{m.File, m.Name, m.Release(), m.Vermagic, m.Signed, m.Known, m.Replace, list(r.replaces), jsonObjects(m.Objects)}
+		d.Module = &jsonModule{m.File, m.Name, m.Release(), m.Vermagic, m.Signed, m.Known, m.Replace, cli.List(r.replaces), jsonObjects(m.Objects)}
 	}
 	for _, p := range r.patches {
 		d.Patches = append(d.Patches, jsonPatch{p.Name, string(p.State), p.StackOrder, p.Replace, p.Refs, p.Taint, jsonObjects(p.Objects)})
@@ -214,10 +200,10 @@ func (r *report) document(code int) *document {
 		d.Installed = append(d.Installed, jsonInstalled{i.Name, i.Release, i.File, i.Replace, i.Skipped})
 	}
 	for _, o := range r.outcomes {
-		d.Outcomes = append(d.Outcomes, jsonOutcome{o.Patch, string(o.Result), string(o.State), o.Took.Seconds(), list(o.Removed)})
+		d.Outcomes = append(d.Outcomes, jsonOutcome{o.Patch, string(o.Result), string(o.State), o.Took.Seconds(), cli.List(o.Removed)})
 	}
 	for _, t := range r.blockers {
-		d.Blockers = append(d.Blockers, jsonTask{t.PID, t.TID, t.Comm, t.Kernel, t.State, list(t.In), list(t.Stack)})
+		d.Blockers = append(d.Blockers, jsonTask{t.PID, t.TID, t.Comm, t.Kernel, t.State, cli.List(t.In), cli.List(t.Stack)})
 	}
 	for _, x := range r.diags {
 		d.Diagnostics = append(d.Diagnostics, jsonDiagnostic{string(x.Code), x.Severity.String(), x.Place.File, x.Place.Symbol, x.Message, x.Remedy})
@@ -228,17 +214,14 @@ func (r *report) document(code int) *document {
 // print gives the report in the form that was asked for, and passes the exit code on.
 func (e *env) print(r *report, o *options, code int) int {
 	if o.json {
-		enc := json.NewEncoder(e.out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		e.fault = enc.Encode(r.document(code))
+		e.Fault = cli.WriteJSON(e.Out, r.document(code))
 		return code
 	}
 	e.text(r)
 	for _, d := range r.diags {
-		fmt.Fprintf(e.err, "kdelta-manage: %s\n", d)
+		fmt.Fprintf(e.Err, "kdelta-manage: %s\n", d)
 		if d.Remedy != "" && d.Severity > diag.SevNote {
-			fmt.Fprintf(e.err, "  %s\n", d.Remedy)
+			fmt.Fprintf(e.Err, "  %s\n", d.Remedy)
 		}
 	}
 	return code
@@ -250,38 +233,38 @@ func (e *env) text(r *report) {
 		if m.Signed {
 			signed = "signed"
 		}
-		fmt.Fprintf(e.out, "%s  for %s, %s%s\n", m.Name, m.Release(), signed, replaceText(m.Replace))
+		fmt.Fprintf(e.Out, "%s  for %s, %s%s\n", m.Name, m.Release(), signed, replaceText(m.Replace))
 		e.objects(m.Objects, false)
 		for _, p := range r.replaces {
-			fmt.Fprintf(e.out, "  takes the place of %s\n", p)
+			fmt.Fprintf(e.Out, "  takes the place of %s\n", p)
 		}
 	}
 	if i := r.info; i != nil && r.command == "status" {
-		fmt.Fprintf(e.out, "kernel      %s%s\n", i.Release, map[bool]string{false: ", without live patching"}[i.Supported])
+		fmt.Fprintf(e.Out, "kernel      %s%s\n", i.Release, map[bool]string{false: ", without live patching"}[i.Supported])
 		lockdown := i.Lockdown
 		if lockdown == "" {
 			lockdown = "unknown"
 		}
-		fmt.Fprintf(e.out, "lockdown    %s; signatures of modules %s\n", lockdown, map[bool]string{true: "required", false: "not required"}[i.Enforced])
-		fmt.Fprintf(e.out, "taint       %d", i.Tainted)
+		fmt.Fprintf(e.Out, "lockdown    %s; signatures of modules %s\n", lockdown, map[bool]string{true: "required", false: "not required"}[i.Enforced])
+		fmt.Fprintf(e.Out, "taint       %d", i.Tainted)
 		if t := livepatch.TaintNames(i.Tainted); len(t) > 0 {
-			fmt.Fprintf(e.out, " (%s)", strings.Join(t, ", "))
+			fmt.Fprintf(e.Out, " (%s)", strings.Join(t, ", "))
 		}
-		fmt.Fprintln(e.out)
+		fmt.Fprintln(e.Out)
 		if i.NoModules {
-			fmt.Fprintln(e.out, "modules     none can be loaded until the next boot")
+			fmt.Fprintln(e.Out, "modules     none can be loaded until the next boot")
 		}
 		if i.NoFtrace {
-			fmt.Fprintln(e.out, "ftrace      off")
+			fmt.Fprintln(e.Out, "ftrace      off")
 		}
 		transition := i.Transition
 		if transition == "" {
 			transition = "none"
 		}
-		fmt.Fprintf(e.out, "transition  %s\n", transition)
+		fmt.Fprintf(e.Out, "transition  %s\n", transition)
 	}
 	for _, p := range r.patches {
-		fmt.Fprintf(e.out, "%s  %s%s\n", p.Name, p.State, replaceText(p.Replace))
+		fmt.Fprintf(e.Out, "%s  %s%s\n", p.Name, p.State, replaceText(p.Replace))
 		e.objects(p.Objects, true)
 	}
 	for _, i := range r.installed {
@@ -289,13 +272,13 @@ func (e *env) text(r *report) {
 		if i.Skipped {
 			skipped = ", not loaded: a later one replaces it"
 		}
-		fmt.Fprintf(e.out, "%s  installed for %s%s\n", i.Name, i.Release, skipped)
+		fmt.Fprintf(e.Out, "%s  installed for %s%s\n", i.Name, i.Release, skipped)
 	}
 	for _, f := range r.removed {
-		fmt.Fprintf(e.out, "%s  removed\n", f)
+		fmt.Fprintf(e.Out, "%s  removed\n", f)
 	}
 	for _, s := range r.steps {
-		fmt.Fprintf(e.out, "would %s\n", s)
+		fmt.Fprintf(e.Out, "would %s\n", s)
 	}
 	for _, o := range r.outcomes {
 		if o.Result != livepatch.Done {
@@ -305,21 +288,21 @@ func (e *env) text(r *report) {
 		if state == "" {
 			state = "unloaded"
 		}
-		fmt.Fprintf(e.out, "%s  %s", o.Patch, state)
+		fmt.Fprintf(e.Out, "%s  %s", o.Patch, state)
 		if o.Took >= 50*time.Millisecond {
-			fmt.Fprintf(e.out, " after %.1f s", o.Took.Seconds())
+			fmt.Fprintf(e.Out, " after %.1f s", o.Took.Seconds())
 		}
-		fmt.Fprintln(e.out)
+		fmt.Fprintln(e.Out)
 		for _, m := range o.Removed {
 			if m != o.Patch {
-				fmt.Fprintf(e.out, "  %s was replaced, and unloaded\n", m)
+				fmt.Fprintf(e.Out, "  %s was replaced, and unloaded\n", m)
 			}
 		}
 	}
 	for _, t := range r.blockers {
-		fmt.Fprintf(e.out, "blocked by  %s\n", t)
+		fmt.Fprintf(e.Out, "blocked by  %s\n", t)
 		for _, f := range t.Stack {
-			fmt.Fprintf(e.out, "  %s\n", f)
+			fmt.Fprintf(e.Out, "  %s\n", f)
 		}
 	}
 }
@@ -337,13 +320,13 @@ func (e *env) objects(os []livepatch.Object, running bool) {
 		if running && !o.Patched {
 			note = "  not loaded"
 		}
-		fmt.Fprintf(e.out, "  %s%s\n", o.Name, note)
+		fmt.Fprintf(e.Out, "  %s%s\n", o.Name, note)
 		for _, f := range o.Funcs {
 			note := ""
 			if running && !f.Active {
 				note = "  not in effect"
 			}
-			fmt.Fprintf(e.out, "    %s,%d%s\n", f.Name, f.Pos, note)
+			fmt.Fprintf(e.Out, "    %s,%d%s\n", f.Name, f.Pos, note)
 		}
 	}
 }

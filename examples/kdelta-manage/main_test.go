@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/livepatch"
 	"github.com/kdelta/kdelta/pkg/object"
@@ -125,7 +126,7 @@ func (m *machine) Sleep(d time.Duration)                  { time.Sleep(d) }
 // do runs the program; of the flags it adds those that lead to the machine.
 func (m *machine) do(args ...string) (code int, out, errs string) {
 	var o, e bytes.Buffer
-	env := &env{out: bufio.NewWriter(&o), err: &e, privileged: func() bool { return m.root }, program: func() (string, error) { return os.Executable() },
+	env := &env{Env: cli.Env{Program: &program, Out: bufio.NewWriter(&o), Err: &e}, privileged: func() bool { return m.root }, program: func() (string, error) { return os.Executable() },
 		host: func(sys, proc string) *livepatch.System {
 			s := livepatch.Host(sys, proc)
 			if m.control {
@@ -457,7 +458,7 @@ func TestOutputFails(t *testing.T) {
 	m := newMachine(t, "6.1-two")
 	for _, more := range [][]string{nil, {"--json"}} {
 		var e bytes.Buffer
-		env := &env{out: bufio.NewWriter(broken{}), err: &e, host: livepatch.Host, privileged: func() bool { return true }}
+		env := &env{Env: cli.Env{Program: &program, Out: bufio.NewWriter(broken{}), Err: &e}, host: livepatch.Host, privileged: func() bool { return true }}
 		code := env.run(append([]string{"list", "--sysfs", m.dir + "/sys", "--proc", m.dir + "/proc"}, more...))
 		require.Equal(t, exitTrouble, code)
 		require.Contains(t, e.String(), "no space left")

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/klp"
@@ -21,10 +22,10 @@ import (
 const exitUsage = 64
 
 var createDiffObjectCommand = &command{
-	name:  "create-diff-object",
-	args:  "[-d] [-a] [--no-verify] ORIG PATCHED PARENT SYMTAB SYMVERS NAME OUT",
-	short: "take the place of kpatch's program of that name",
-	long: `
+	Name:  "create-diff-object",
+	Args:  "[-d] [-a] [--no-verify] ORIG PATCHED PARENT SYMTAB SYMVERS NAME OUT",
+	Short: "take the place of kpatch's program of that name",
+	Long: `
 Takes the arguments, prints the lines and gives the exit codes of kpatch's
 create-diff-object, and writes kpatch's intermediate form.
 
@@ -39,12 +40,12 @@ the objects, the sizes that kernels have had are tried.
 
 Exit code 0: written. 1: error. 2: not patchable. 3: nothing changed, and there
 is no OUT. 64: wrong usage.`,
-	run: runCreateDiffObject,
+	Run: runCreateDiffObject,
 }
 
 func runCreateDiffObject(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	var debug, arch bool
 	for _, name := range []string{"d", "debug"} {
 		fs.BoolVar(&debug, name, false, "print notes too")
@@ -53,9 +54,9 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 		fs.BoolVar(&arch, name, false, "for kernels before 5.8, which resolve symbols after they have read the patch's tables")
 	}
 	unproved := fs.Bool("no-verify", false, "write without the proof that kdelta verify gives")
-	arg, err := c.parse(e, fs, args, 7)
+	arg, err := c.Parse(e, fs, args, 7, 7)
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return 0
 		}
 		return exitUsage
@@ -66,12 +67,12 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	}
 	parent := klp.ModuleName(arg[2])
 	if what := unnamable(parent); what != "" {
-		fmt.Fprintf(e.err, "ERROR: %s: %s: %s\n", child, arg[2], what)
+		fmt.Fprintf(e.Err, "ERROR: %s: %s: %s\n", child, arg[2], what)
 		return patchTrouble
 	}
 	rules, err := structSizes(kernel.Rules(), os.LookupEnv)
 	if err != nil {
-		fmt.Fprintf(e.err, "ERROR: %s: %v\n", child, err)
+		fmt.Fprintf(e.Err, "ERROR: %s: %v\n", child, err)
 		return patchTrouble
 	}
 	a := &patchArgs{
@@ -81,25 +82,25 @@ func runCreateDiffObject(e *env, c *command, args []string) int {
 	r := &report.Patch{}
 	code := a.run(context.Background(), r)
 	for _, l := range append(macroLines(a), functionLines(a)...) {
-		fmt.Fprintf(e.out, "%s: %s\n", child, l)
+		fmt.Fprintf(e.Out, "%s: %s\n", child, l)
 	}
 	errs := 0
 	for _, d := range r.Diagnostics {
 		switch {
 		case d.Severity == diag.SevError && d.Code != diag.NothingChanged:
 			errs++
-			fmt.Fprintf(e.err, "ERROR: %s: %v\n", child, d)
+			fmt.Fprintf(e.Err, "ERROR: %s: %v\n", child, d)
 			if d.Remedy != "" {
-				fmt.Fprintf(e.err, "    remedy: %s\n", d.Remedy)
+				fmt.Fprintf(e.Err, "    remedy: %s\n", d.Remedy)
 			}
 		case d.Severity == diag.SevWarning:
-			fmt.Fprintf(e.err, "WARNING: %s: %v\n", child, d)
+			fmt.Fprintf(e.Err, "WARNING: %s: %v\n", child, d)
 		case debug:
-			fmt.Fprintf(e.out, "%s: %v\n", child, d)
+			fmt.Fprintf(e.Out, "%s: %v\n", child, d)
 		}
 	}
 	if code == patchRefused {
-		fmt.Fprintf(e.err, "ERROR: %s: %d unsupported change(s)\ncreate-diff-object: unreconcilable difference\n", child, errs)
+		fmt.Fprintf(e.Err, "ERROR: %s: %d unsupported change(s)\ncreate-diff-object: unreconcilable difference\n", child, errs)
 	}
 	return code
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/debuginfo"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/digest"
@@ -24,10 +25,10 @@ const (
 )
 
 var diffCommand = &command{
-	name:  "diff",
-	args:  "[--json [--keys]] [--all] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED | --tree ORIGDIR PATCHEDDIR",
-	short: "say which functions and data differ between two builds of an object",
-	long: `
+	Name:  "diff",
+	Args:  "[--json [--keys]] [--all] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED | --tree ORIGDIR PATCHEDDIR",
+	Short: "say which functions and data differ between two builds of an object",
+	Long: `
 Compares two builds of one x86-64 ELF object and lists the functions and data
 that are changed, new or removed, or differ by line numbers only, with causes.
 
@@ -38,7 +39,7 @@ With --tree it compares the objects of two directories that have the same path
 in both, several at a time, and writes a row for each as it comes, in the order
 of paths, and a summary. An object that cannot be compared is a row, not the end
 of the run; it makes the exit code 2.`,
-	run: runDiff,
+	Run: runDiff,
 }
 
 // pins is the repeatable flag --pin.
@@ -56,7 +57,7 @@ func (p *pins) Set(s string) error {
 }
 
 func runDiff(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "write the document "+report.DiffSchema+" (kdelta schema prints its schema)")
 	all := fs.Bool("all", false, "list unchanged functions and data too")
 	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")
@@ -65,9 +66,9 @@ func runDiff(e *env, c *command, args []string) int {
 	color := fs.Bool("color", false, "colour the text")
 	var opts elfdiff.Options
 	fs.Var((*pins)(&opts.Pins), "pin", "make two symbols a pair, by `ORIG=PATCHED`; may be repeated")
-	names, err := c.parse(e, fs, args, 2)
+	names, err := c.Parse(e, fs, args, 2, 2)
 	if err != nil {
-		return fail(err)
+		return cli.Fail(err)
 	}
 	opts.NoLines, opts.Brief = *noLines, !*all
 	if *tree {
@@ -80,9 +81,9 @@ func runDiff(e *env, c *command, args []string) int {
 	if err != nil {
 		ds := findings(err, codeStopped, "")
 		if *asJSON {
-			e.fault = report.WriteDiagnosticsJSON(e.out, ds)
+			e.Fault = report.WriteDiagnosticsJSON(e.Out, ds)
 		}
-		_ = report.WriteDiagnosticsText(e.err, ds, text) // nobody is left to tell
+		_ = report.WriteDiagnosticsText(e.Err, ds, text) // nobody is left to tell
 		return exitTrouble
 	}
 	r.All = *all
@@ -90,9 +91,9 @@ func runDiff(e *env, c *command, args []string) int {
 		addKeys(r, graphs, &opts)
 	}
 	if *asJSON {
-		e.fault = r.WriteJSON(e.out)
+		e.Fault = r.WriteJSON(e.Out)
 	} else {
-		e.fault = r.WriteText(e.out, text)
+		e.Fault = r.WriteText(e.Out, text)
 	}
 	switch {
 	case diag.HasErrors(r.Delta.Diagnostics):

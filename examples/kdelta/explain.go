@@ -6,6 +6,7 @@ import (
 	"flag"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/report"
 )
@@ -14,10 +15,10 @@ import (
 const codeSymbol diag.Code = "symbol-unknown"
 
 var explainCommand = &command{
-	name:  "explain",
-	args:  "[--json] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED SYMBOL",
-	short: "say why a function or variable has its verdict",
-	long: `
+	Name:  "explain",
+	Args:  "[--json] [--no-lines] [--pin ORIG=PATCHED]... ORIG PATCHED SYMBOL",
+	Short: "say why a function or variable has its verdict",
+	Long: `
 Compares two builds of one object as diff does and explains one function or
 variable: what it was compared with and why, each cause with both disassemblies
 around the first instruction that differs, table entries, old and new bytes, and
@@ -30,19 +31,19 @@ several things have the name.
 
 Exit code 0: the same, or line numbers only. 1: different. 2: trouble; there is
 no such symbol, or the objects cannot be compared.`,
-	run: runExplain,
+	Run: runExplain,
 }
 
 func runExplain(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "write the document "+report.ExplainSchema)
 	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")
 	color := fs.Bool("color", false, "colour the text")
 	var opts elfdiff.Options
 	fs.Var((*pins)(&opts.Pins), "pin", "make two symbols a pair, by `ORIG=PATCHED`; may be repeated")
-	names, err := c.parse(e, fs, args, 3)
+	names, err := c.Parse(e, fs, args, 3, 3)
 	if err != nil {
-		return fail(err)
+		return cli.Fail(err)
 	}
 	opts.NoLines = *noLines
 
@@ -51,19 +52,19 @@ func runExplain(e *env, c *command, args []string) int {
 	if err != nil {
 		ds := findings(err, codeStopped, "")
 		if *asJSON {
-			e.fault = report.WriteExplainDiagnosticsJSON(e.out, ds)
+			e.Fault = report.WriteExplainDiagnosticsJSON(e.Out, ds)
 		}
-		_ = report.WriteDiagnosticsText(e.err, ds, text) // nobody is left to tell
+		_ = report.WriteDiagnosticsText(e.Err, ds, text) // nobody is left to tell
 		return exitTrouble
 	}
 	if *asJSON {
-		e.fault = x.WriteJSON(e.out)
+		e.Fault = x.WriteJSON(e.Out)
 	} else {
-		e.fault = x.WriteText(e.out, text)
+		e.Fault = x.WriteText(e.Out, text)
 	}
 	switch {
 	case diag.HasErrors(r.Delta.Diagnostics):
-		_ = report.WriteDiagnosticsText(e.err, r.Delta.Diagnostics, text)
+		_ = report.WriteDiagnosticsText(e.Err, r.Delta.Diagnostics, text)
 		return exitTrouble
 	case !x.Same:
 		return diffDifferent

@@ -4,16 +4,17 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/klp"
 	"github.com/kdelta/kdelta/pkg/report"
 )
 
 var finalizeCommand = &command{
-	name:  "finalize",
-	args:  "[--static] [--no-replace] [--drop-btf] [--symvers FILE] IN.ko -o OUT.ko",
-	short: "turn a linked module of either intermediate form into the final one",
-	long: `
+	Name:  "finalize",
+	Args:  "[--static] [--no-replace] [--drop-btf] [--symvers FILE] IN.ko -o OUT.ko",
+	Short: "turn a linked module of either intermediate form into the final one",
+	Long: `
 IN.ko is a module as the link made it, of objects that kdelta patch (either
 format), objtool klp diff or kpatch's create-diff-object wrote. OUT.ko has
 .klp.rela sections and .klp.sym symbols, which the kernel's livepatch core reads. It must be the last
@@ -24,24 +25,24 @@ lack klp_find_section_by_name (before 6.19): then the module is linked without i
 
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: refused; the diagnostics say why, and OUT.ko is as it was.`,
-	run: runFinalize,
+	Run: runFinalize,
 }
 
 func runFinalize(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	out := fs.String("o", "", "write the module to `OUT.ko`")
 	static := fs.Bool("static", false, "add static tables and the module's start")
 	noReplace := fs.Bool("no-replace", false, "with --static: the patch adds to active ones instead of replacing them")
 	plain := fs.Bool("plain-return", false, "with --static: the kernel has no __x86_return_thunk")
 	dropBTF := fs.Bool("drop-btf", false, "leave .BTF out, which does not fit the patch any more")
 	symvers := fs.String("symvers", "", "with --static: the Module.symvers with the checksums of what the start calls: `FILE`")
-	arg, err := c.parse(e, fs, args, 1)
+	arg, err := c.Parse(e, fs, args, 1, 1)
 	if err == nil && *out == "" {
-		err = c.usageError(e, "no -o OUT.ko")
+		err = c.UsageError(e, "no -o OUT.ko")
 	}
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return patchWritten
 		}
 		return patchTrouble
@@ -59,10 +60,10 @@ func runFinalize(e *env, c *command, args []string) int {
 		}
 	}
 	if err != nil {
-		_ = report.WriteDiagnosticsText(e.err, findings(err, codeStopped, arg[0]), report.TextOptions{})
+		_ = report.WriteDiagnosticsText(e.Err, findings(err, codeStopped, arg[0]), report.TextOptions{})
 		return code
 	}
-	fmt.Fprintf(e.out, "%s: %d bytes\n", *out, len(data))
+	fmt.Fprintf(e.Out, "%s: %d bytes\n", *out, len(data))
 	return patchWritten
 }
 

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/report"
 )
@@ -16,16 +16,16 @@ import (
 const kernelSchema = "kdelta.kernel/v1"
 
 var kernelCommand = &command{
-	name:  "kernel",
-	args:  "VMLINUZ [--json]",
-	short: "print what a kernel's image says of itself",
-	long: `
+	Name:  "kernel",
+	Args:  "VMLINUZ [--json]",
+	Short: "print what a kernel's image says of itself",
+	Long: `
 VMLINUZ is the image that is booted (a bzImage, compressed with xz, zstd, gzip
 or lz4) or the vmlinux in it. What livepatches need is in it: release and vermagic,
 symbols, exports with checksums, layouts, the conventions of its code.
 
 Exit code 0: read. 2: wrong usage, or a file that is no kernel.`,
-	run: runKernel,
+	Run: runKernel,
 }
 
 type kernelDoc struct {
@@ -63,11 +63,11 @@ type exportsDoc struct {
 }
 
 func runKernel(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "write the document "+kernelSchema+" to standard output")
-	arg, err := c.parse(e, fs, args, 1)
+	arg, err := c.Parse(e, fs, args, 1, 1)
 	if err != nil {
-		return fail(err)
+		return cli.Fail(err)
 	}
 	var k *image.Kernel
 	data, err := readInput(arg[0])
@@ -75,14 +75,12 @@ func runKernel(e *env, c *command, args []string) int {
 		k, err = image.Parse(data, image.Options{Name: arg[0]})
 	}
 	if err != nil {
-		_ = report.WriteDiagnosticsText(e.err, findings(err, codeStopped, arg[0]), report.TextOptions{})
+		_ = report.WriteDiagnosticsText(e.Err, findings(err, codeStopped, arg[0]), report.TextOptions{})
 		return exitTrouble
 	}
 	doc := kernelFacts(k)
 	if *asJSON {
-		enc := json.NewEncoder(e.out)
-		enc.SetIndent("", "  ")
-		e.fault = enc.Encode(doc)
+		e.Fault = cli.WriteJSON(e.Out, doc)
 		return 0
 	}
 	doc.text(e)
@@ -93,10 +91,7 @@ func kernelFacts(k *image.Kernel) *kernelDoc {
 	d := &kernelDoc{
 		Schema: kernelSchema, File: k.Name, Release: k.Release, Banner: k.Banner, Compiler: k.Compiler, Vermagic: k.Vermagic,
 		Symbols: len(k.Symbols), Modversion: k.HasModversions(), ORC: k.ORC().String(), Padding: k.CallPadding(), IBT: k.HasIBT(), KCFI: k.KCFI(),
-		Thunk: k.ReturnThunk(), Runtime: k.RuntimeConsts(), Entries: k.EntrySizes(), Module: map[string]uint64{},
-	}
-	if d.Runtime == nil {
-		d.Runtime = []string{}
+		Thunk: k.ReturnThunk(), Runtime: cli.List(k.RuntimeConsts()), Entries: k.EntrySizes(), Module: map[string]uint64{},
 	}
 	count := make(map[string]int, len(k.Symbols))
 	for i := range k.Symbols {
@@ -134,7 +129,7 @@ func kernelFacts(k *image.Kernel) *kernelDoc {
 
 func (d *kernelDoc) text(e *env) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(e.out, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(e.Out, "%-14s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	yes := func(v bool) string {
 		if v {

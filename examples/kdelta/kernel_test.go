@@ -1,22 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-func doKernel(args ...string) result {
-	var out, errOut bytes.Buffer
-	e := &env{in: strings.NewReader(""), out: bufio.NewWriter(&out), err: &errOut, trouble: exitTrouble}
-	code := kernelCommand.run(e, kernelCommand, args)
-	_ = e.out.Flush()
-	return result{code, out.String(), errOut.String()}
-}
 
 func TestKernelRefused(t *testing.T) {
 	no := filepath.Join(t.TempDir(), "vmlinuz")
@@ -31,7 +21,7 @@ func TestKernelRefused(t *testing.T) {
 		{[]string{no + "x"}, "file-unreadable"},
 		{nil, "0 arguments, want 1"},
 	} {
-		if r := doKernel(c.args...); r.code != exitTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
+		if r := do(append([]string{"kernel"}, c.args...)...); r.code != exitTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
 			t.Errorf("%v: %+v", c.args, r)
 		}
 	}
@@ -43,12 +33,12 @@ func TestKernel(t *testing.T) {
 		t.Skip("KDELTA_KERNELS is not set to a folder with unpacked kernel packages")
 	}
 	for _, path := range images {
-		r := doKernel(path)
+		r := do("kernel", path)
 		if r.code != 0 || !strings.HasPrefix(r.out, "release        ") || !strings.Contains(r.out, "\nstruct module ") {
 			t.Errorf("%s: %+v", path, r)
 		}
 		var d kernelDoc
-		if r = doKernel("--json", path); r.code != 0 || json.Unmarshal([]byte(r.out), &d) != nil || d.Schema != kernelSchema || d.Symbols == 0 || d.Livepatch != "" {
+		if r = do("kernel", "--json", path); r.code != 0 || json.Unmarshal([]byte(r.out), &d) != nil || d.Schema != kernelSchema || d.Symbols == 0 || d.Livepatch != "" {
 			t.Errorf("%s: %+v", path, r)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
 	"github.com/kdelta/kdelta/pkg/klp"
@@ -18,10 +19,10 @@ import (
 const exitKlpDiff = 255
 
 var klpDiffCommand = &command{
-	name:  "klp-diff",
-	args:  "[-d] [--no-verify] ORIG PATCHED OUT",
-	short: "take the place of objtool klp diff",
-	long: `
+	Name:  "klp-diff",
+	Args:  "[-d] [--no-verify] ORIG PATCHED OUT",
+	Short: "take the place of objtool klp diff",
+	Long: `
 Takes the arguments of objtool klp diff and writes the same intermediate form. The
 objects need not have gone through objtool klp checksum.
 
@@ -31,20 +32,20 @@ lie; a module's symbols are counted in ORIG itself. Module.symvers is that of th
 current directory.
 
 Exit code 0: written, or nothing changed and there is no OUT. 255: anything else.`,
-	run: runKlpDiff,
+	Run: runKlpDiff,
 }
 
 func runKlpDiff(e *env, c *command, args []string) int {
 	e.trouble = exitKlpDiff
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	var debug bool
 	unproved := fs.Bool("no-verify", false, "write without the proof that kdelta verify gives")
 	for _, name := range []string{"d", "debug", "debug-correlate", "debug-clone"} {
 		fs.BoolVar(&debug, name, false, "print notes too")
 	}
-	arg, err := c.parse(e, fs, args, 3)
+	arg, err := c.Parse(e, fs, args, 3, 3)
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return 0
 		}
 		return exitKlpDiff
@@ -57,7 +58,7 @@ func runKlpDiff(e *env, c *command, args []string) int {
 			return klpDiff(e, moduleOf(f, orig), arg, debug, *unproved)
 		}
 	}
-	_ = report.WriteDiagnosticsText(e.err, findings(err, codeStopped, orig), report.TextOptions{})
+	_ = report.WriteDiagnosticsText(e.Err, findings(err, codeStopped, orig), report.TextOptions{})
 	return exitKlpDiff
 }
 
@@ -75,7 +76,7 @@ func klpDiff(e *env, objectName string, arg []string, debug, unproved bool) int 
 	r := &report.Patch{}
 	code := a.run(context.Background(), r)
 	for _, l := range functionLines(a) {
-		fmt.Fprintf(e.out, "%s: %s\n", arg[0], l)
+		fmt.Fprintf(e.Out, "%s: %s\n", arg[0], l)
 	}
 	var ds []diag.Diagnostic
 	for _, d := range r.Diagnostics {
@@ -83,7 +84,7 @@ func klpDiff(e *env, objectName string, arg []string, debug, unproved bool) int 
 			ds = append(ds, d)
 		}
 	}
-	_ = report.WriteDiagnosticsText(e.err, ds, report.TextOptions{})
+	_ = report.WriteDiagnosticsText(e.Err, ds, report.TextOptions{})
 	switch code {
 	case patchWritten, patchNothing:
 		return 0

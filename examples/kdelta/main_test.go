@@ -22,7 +22,7 @@ type result struct {
 
 func do(args ...string) result {
 	var out, errOut bytes.Buffer
-	code := run(args, strings.NewReader(""), &out, &errOut)
+	code := run(args, &out, &errOut)
 	return result{code, out.String(), errOut.String()}
 }
 
@@ -313,7 +313,7 @@ func TestClosedOutput(t *testing.T) {
 			{"diff", "--json", "missing", "missing"}, {"diff", "--help"}, {"help"}, {"version"}, {"schema"},
 		} {
 			var errOut bytes.Buffer
-			if code := run(args, strings.NewReader(""), f, &errOut); code != exitTrouble {
+			if code := run(args, f, &errOut); code != exitTrouble {
 				t.Errorf("%s, %v: exit code %d", name, args, code)
 			}
 			if !strings.Contains(errOut.String(), "write output: ") {

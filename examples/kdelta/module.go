@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/build"
 	"github.com/kdelta/kdelta/pkg/diag"
@@ -22,10 +23,10 @@ import (
 )
 
 var moduleCommand = &command{
-	name:  "module",
-	args:  "--kernel VMLINUZ [--target MOD.ko] [--name N] [--no-replace] [--unchecked] [--cache DIR] [--sign-key K --sign-cert C] [--json] [-v] ORIG PATCHED [[--target MOD.ko] ORIG PATCHED]... -o OUT.ko",
-	short: "write a loadable livepatch module, from a kernel's image",
-	long: `
+	Name:  "module",
+	Args:  "--kernel VMLINUZ [--target MOD.ko] [--name N] [--no-replace] [--unchecked] [--cache DIR] [--sign-key K --sign-cert C] [--json] [-v] ORIG PATCHED [[--target MOD.ko] ORIG PATCHED]... -o OUT.ko",
+	Short: "write a loadable livepatch module, from a kernel's image",
+	Long: `
 Writes the module itself: no kbuild, compiler, headers, modpost or objtool take
 part. VMLINUZ is the image of the kernel that is to load it (a bzImage, or the
 vmlinux in it). Pairs belong to vmlinux until --target names the file of a module;
@@ -42,7 +43,7 @@ says in DIR, by the image's contents. --sign-key and --sign-cert append a signat
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: not patchable; the diagnostics say why, and OUT.ko is as it was. 3: nothing to
 patch, and OUT.ko is as it was.`,
-	run: runModule,
+	Run: runModule,
 }
 
 type moduleArgs struct {
@@ -63,7 +64,7 @@ func runModule(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
 	a, err := parseModule(e, c, args)
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return patchWritten
 		}
 		return patchTrouble
@@ -76,7 +77,7 @@ func runModule(e *env, c *command, args []string) int {
 
 func parseModule(e *env, c *command, args []string) (*moduleArgs, error) {
 	a := &moduleArgs{rules: kernel.Rules()}
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.StringVar(&a.out, "o", "", "write the module to `OUT.ko`")
 	fs.StringVar(&a.kernel, "kernel", "", "the image of the kernel: `VMLINUZ`")
 	fs.StringVar(&a.opts.Name, "name", "", "the name of the module: `N`")
@@ -100,7 +101,7 @@ func parseModule(e *env, c *command, args []string) (*moduleArgs, error) {
 		}
 		return nil
 	})
-	err := c.parseEach(e, fs, args, func(arg string) {
+	err := c.ParseEach(e, fs, args, func(arg string) {
 		if half = !half; half {
 			a.pairs = append(a.pairs, pairArgs{object: target, orig: arg})
 		} else {
@@ -111,15 +112,15 @@ func parseModule(e *env, c *command, args []string) (*moduleArgs, error) {
 	case err != nil:
 		return nil, err
 	case a.kernel == "":
-		return nil, c.usageError(e, "no --kernel VMLINUZ")
+		return nil, c.UsageError(e, "no --kernel VMLINUZ")
 	case len(a.pairs) == 0:
-		return nil, c.usageError(e, "no pair of objects")
+		return nil, c.UsageError(e, "no pair of objects")
 	case half:
-		return nil, c.usageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
+		return nil, c.UsageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
 	case a.out == "":
-		return nil, c.usageError(e, "no -o OUT.ko")
+		return nil, c.UsageError(e, "no -o OUT.ko")
 	case (a.key == "") != (a.cert == ""):
-		return nil, c.usageError(e, "--sign-key and --sign-cert go together")
+		return nil, c.UsageError(e, "--sign-key and --sign-cert go together")
 	}
 	if a.opts.Name == "" {
 		a.opts.Name = klp.ModuleName(a.out)

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/atomicfile"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
@@ -32,10 +33,10 @@ const (
 )
 
 var patchCommand = &command{
-	name:  "patch",
-	args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--types FILE] [--entry-size SECTION=N]... [--no-verify] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
-	short: "write a livepatch object with the functions that differ",
-	long: `
+	Name:  "patch",
+	Args:  "[--object vmlinux|NAME] [--symbols FILE|none] [--symvers FILE] [--format klp|kpatch] [--types FILE] [--entry-size SECTION=N]... [--no-verify] [--json] [-v] ORIG PATCHED [[--object NAME] ORIG PATCHED]... -o OUT",
+	Short: "write a livepatch object with the functions that differ",
+	Long: `
 Compares pairs of objects, decides about all of them together and writes one
 relocatable object that holds the functions that differ, what they bring along,
 and livepatch metadata. OUT is written whole or not at all.
@@ -66,7 +67,7 @@ that has them. They tell how long the entries of the kernel's tables are; --entr
 Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 2: not patchable; the diagnostics say why, and OUT is as it was. 3: nothing to
 patch, and OUT is as it was.`,
-	run: runPatch,
+	Run: runPatch,
 }
 
 // pairArgs is a pair of files as the command line has it.
@@ -99,7 +100,7 @@ func runPatch(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
 	a, err := parsePatch(e, c, args)
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return patchWritten
 		}
 		return patchTrouble
@@ -113,22 +114,22 @@ func runPatch(e *env, c *command, args []string) int {
 // tell reports a patch, or what stands against it.
 func (e *env) tell(r *report.Patch, json bool, code int) {
 	if json {
-		e.fault = r.WriteJSON(e.out)
+		e.Fault = r.WriteJSON(e.Out)
 	} else {
-		e.fault = r.WriteText(e.out)
+		e.Fault = r.WriteText(e.Out)
 	}
 	ds := r.Diagnostics
 	if !r.All {
 		ds = slices.DeleteFunc(slices.Clone(ds), func(d diag.Diagnostic) bool { return d.Severity == diag.SevNote })
 	}
 	if !json || code != patchWritten {
-		_ = report.WriteDiagnosticsText(e.err, ds, report.TextOptions{}) // nobody is left to tell
+		_ = report.WriteDiagnosticsText(e.Err, ds, report.TextOptions{}) // nobody is left to tell
 	}
 }
 
 func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	a := &patchArgs{}
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.StringVar(&a.out, "o", "", "write the patch object to `OUT`")
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.PatchSchema+" to standard output (kdelta schema --patch prints its schema)")
 	fs.BoolVar(&a.unproved, "no-verify", false, "write without the proof that kdelta verify gives")
@@ -178,7 +179,7 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 		object = name
 		return nil
 	})
-	err := c.parseEach(e, fs, args, func(arg string) {
+	err := c.ParseEach(e, fs, args, func(arg string) {
 		if half = !half; half {
 			a.pairs = append(a.pairs, pairArgs{object: object, orig: arg})
 		} else {
@@ -189,11 +190,11 @@ func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	case err != nil:
 		return nil, err
 	case len(a.pairs) == 0:
-		return nil, c.usageError(e, "no pair of objects")
+		return nil, c.UsageError(e, "no pair of objects")
 	case half:
-		return nil, c.usageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
+		return nil, c.UsageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
 	case a.out == "":
-		return nil, c.usageError(e, "no -o OUT")
+		return nil, c.UsageError(e, "no -o OUT")
 	}
 	return a, nil
 }

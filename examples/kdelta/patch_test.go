@@ -219,7 +219,7 @@ func TestPatchClosedOutput(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.o")
 	for _, args := range [][]string{patchArgsOf(out, sides("const-code/gcc")...), patchArgsOf(out, append(sides("same/gcc"), "--json")...), {"patch", "--help"}} {
 		var errOut bytes.Buffer
-		if code := run(args, strings.NewReader(""), w, &errOut); code != patchTrouble || !strings.Contains(errOut.String(), "write output: ") {
+		if code := run(args, w, &errOut); code != patchTrouble || !strings.Contains(errOut.String(), "write output: ") {
 			t.Errorf("%v: exit code %d, %s", args, code, errOut.String())
 		}
 	}

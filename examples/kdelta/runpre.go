@@ -3,11 +3,11 @@ package main
 import (
 	"cmp"
 	"debug/elf"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"slices"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel/image"
 	"github.com/kdelta/kdelta/pkg/kernel/runpre"
@@ -21,10 +21,10 @@ import (
 const runPreSchema = "kdelta.run-pre/v1"
 
 var runPreCommand = &command{
-	name:  "run-pre",
-	args:  "--kernel VMLINUZ [--cache DIR] [--target vmlinux|MOD.ko] OBJECT... [--json] [-v]",
-	short: "prove that objects are what a kernel runs",
-	long: `
+	Name:  "run-pre",
+	Args:  "--kernel VMLINUZ [--cache DIR] [--target vmlinux|MOD.ko] OBJECT... [--json] [-v]",
+	Short: "prove that objects are what a kernel runs",
+	Long: `
 Holds each object against the kernel's image, or against the file of the module that
 the last --target before it names: the code of every function, where its references
 lead, strings and data. Says for each whether it is what the kernel runs, and where
@@ -35,7 +35,7 @@ livepatch needs and what it rests on, or why there is none.
 
 Exit code 0: all objects are what the kernel runs. 1: wrong usage, or a file that
 cannot be read. 2: an object is not; the findings say where.`,
-	run: runRunPre,
+	Run: runRunPre,
 }
 
 type runPreDoc struct {
@@ -80,7 +80,7 @@ type runPreFinding struct {
 
 func runRunPre(e *env, c *command, args []string) int {
 	e.trouble = verifyTrouble
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	kernelPath := fs.String("kernel", "", "the image of the kernel: `VMLINUZ`")
 	cache := fs.String("cache", "", "keep what images say in `DIR`")
 	asJSON := fs.Bool("json", false, "write the document "+runPreSchema+" to standard output")
@@ -93,16 +93,16 @@ func runRunPre(e *env, c *command, args []string) int {
 		return nil
 	})
 	var in []pairArgs
-	err := c.parseEach(e, fs, args, func(arg string) { in = append(in, pairArgs{object: target, orig: arg}) })
+	err := c.ParseEach(e, fs, args, func(arg string) { in = append(in, pairArgs{object: target, orig: arg}) })
 	switch {
 	case err != nil:
 	case *kernelPath == "":
-		err = c.usageError(e, "no --kernel VMLINUZ")
+		err = c.UsageError(e, "no --kernel VMLINUZ")
 	case len(in) == 0:
-		err = c.usageError(e, "no OBJECT")
+		err = c.UsageError(e, "no OBJECT")
 	}
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return verifyProved
 		}
 		return verifyTrouble
@@ -121,14 +121,11 @@ func runRunPre(e *env, c *command, args []string) int {
 		for _, d := range doc.Diagnostics {
 			doc.Findings = append(doc.Findings, runPreFinding{d.Code, d.Severity, d.Place.String(), d.Message})
 		}
-		enc := json.NewEncoder(e.out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		e.fault = enc.Encode(doc)
+		e.Fault = cli.WriteJSON(e.Out, doc)
 		return code
 	}
 	doc.text(e, *verbose)
-	_ = report.WriteDiagnosticsText(e.err, doc.Diagnostics, report.TextOptions{}) // nobody is left to tell
+	_ = report.WriteDiagnosticsText(e.Err, doc.Diagnostics, report.TextOptions{}) // nobody is left to tell
 	return code
 }
 
@@ -261,20 +258,20 @@ func (d *runPreDoc) text(e *env, verbose bool) {
 			word = "differs"
 		}
 		n := o.Functions
-		fmt.Fprintf(e.out, "%-8s %s  %s: functions %d exact, %d mismatch, %d weak, %d absent, %d incomparable; %d sections of data; %d symbols located\n", word, o.File, o.Object,
+		fmt.Fprintf(e.Out, "%-8s %s  %s: functions %d exact, %d mismatch, %d weak, %d absent, %d incomparable; %d sections of data; %d symbols located\n", word, o.File, o.Object,
 			n["exact"], n["mismatch"], n["weak"], n["absent"], n["incomparable"], o.Data, o.Located)
 		if !verbose {
 			continue
 		}
 		for _, p := range o.Others {
-			fmt.Fprintf(e.out, "  %-12s %s: %s\n", p.Status, p.Symbol, p.Why)
+			fmt.Fprintf(e.Out, "  %-12s %s: %s\n", p.Status, p.Symbol, p.Why)
 		}
 		for _, p := range o.Names {
 			if p.Position == 0 {
-				fmt.Fprintf(e.out, "  no position  %s (%s): %s\n", p.Symbol, p.Section, p.Evidence)
+				fmt.Fprintf(e.Out, "  no position  %s (%s): %s\n", p.Symbol, p.Section, p.Evidence)
 				continue
 			}
-			fmt.Fprintf(e.out, "  %-12d %s (%s): %s\n", p.Position, p.Symbol, p.Section, p.Evidence)
+			fmt.Fprintf(e.Out, "  %-12d %s (%s): %s\n", p.Position, p.Symbol, p.Section, p.Evidence)
 		}
 	}
 }

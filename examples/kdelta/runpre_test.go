@@ -1,22 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-func doRunPre(args ...string) result {
-	var out, errOut bytes.Buffer
-	e := &env{in: strings.NewReader(""), out: bufio.NewWriter(&out), err: &errOut, trouble: exitTrouble}
-	code := runPreCommand.run(e, runPreCommand, args)
-	_ = e.out.Flush()
-	return result{code, out.String(), errOut.String()}
-}
 
 func TestRunPreRefused(t *testing.T) {
 	no := filepath.Join(t.TempDir(), "vmlinuz")
@@ -32,10 +22,10 @@ func TestRunPreRefused(t *testing.T) {
 		{[]string{"x.o"}, "no --kernel"},
 		{[]string{"--kernel", no}, "no OBJECT"},
 	} {
-		if r := doRunPre(c.args...); r.code != verifyTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
+		if r := do(append([]string{"run-pre"}, c.args...)...); r.code != verifyTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
 			t.Errorf("%v: %+v", c.args, r)
 		}
-		if r := doRunPre(append([]string{"--json"}, c.args...)...); r.code != verifyTrouble {
+		if r := do(append([]string{"run-pre", "--json"}, c.args...)...); r.code != verifyTrouble {
 			t.Errorf("%v with --json: %+v", c.args, r)
 		}
 	}
@@ -49,7 +39,7 @@ func TestRunPre(t *testing.T) {
 	folders, _ := filepath.Glob(filepath.Join(objects, "*"))
 	for _, dir := range folders {
 		release := filepath.Base(dir)
-		args := []string{"--kernel", filepath.Join(kernels, "boot/vmlinuz-"+release), "--cache", t.TempDir()}
+		args := []string{"run-pre", "--kernel", filepath.Join(kernels, "boot/vmlinuz-"+release), "--cache", t.TempDir()}
 		some, _ := filepath.Glob(filepath.Join(dir, "builtin/sections/mm/*.o"))
 		args = append(args, some...)
 		mods, _ := filepath.Glob(filepath.Join(dir, "modules/*"))
@@ -61,7 +51,7 @@ func TestRunPre(t *testing.T) {
 			}
 		}
 		for range 2 { // the second time from the cache
-			r := doRunPre(append(args, "--json")...)
+			r := do(append(args, "--json")...)
 			var d runPreDoc
 			if err := json.Unmarshal([]byte(r.out), &d); r.code != verifyProved || err != nil || d.Schema != runPreSchema || d.Release != release || len(d.Objects) < len(some) {
 				t.Fatalf("%s: %v, %d, %s", release, err, r.code, r.errOut)
@@ -77,7 +67,7 @@ func TestRunPre(t *testing.T) {
 				}
 			}
 		}
-		if r := doRunPre(append(args, "-v")...); r.code != verifyProved || strings.Count(r.out, "\nsame ") < len(some)-1 {
+		if r := do(append(args, "-v")...); r.code != verifyProved || strings.Count(r.out, "\nsame ") < len(some)-1 {
 			t.Errorf("%s: %d %s", release, r.code, r.errOut)
 		}
 	}

@@ -3,18 +3,19 @@ package main
 import (
 	"flag"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/report"
 )
 
 var schemaCommand = &command{
-	name:  "schema",
-	args:  "[--patch | --explain | --verify | --tree]",
-	short: "print the JSON schema of what diff, patch, explain and verify write with --json",
-	long: "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " +
+	Name:  "schema",
+	Args:  "[--patch | --explain | --verify | --tree]",
+	Short: "print the JSON schema of what diff, patch, explain and verify write with --json",
+	Long: "Prints the JSON Schema (draft 2020-12) of the document " + report.DiffSchema + ", with --patch of " + report.PatchSchema + ", with --explain of " +
 		report.ExplainSchema + ", with --verify of " + report.VerifySchema +
 		", with --tree of a line of " + report.TreeSchema + ".",
-	run: func(e *env, c *command, args []string) int {
-		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	Run: func(e *env, c *command, args []string) int {
+		fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 		text, n := report.Schema(), 0
 		for _, s := range []struct {
 			flag, name string
@@ -26,13 +27,13 @@ var schemaCommand = &command{
 				return nil
 			})
 		}
-		if _, err := c.parse(e, fs, args, 0); err != nil {
-			return fail(err)
+		if _, err := c.Parse(e, fs, args, 0, 0); err != nil {
+			return cli.Fail(err)
 		}
 		if n > 1 {
-			return fail(c.usageError(e, "one schema at a time"))
+			return cli.Fail(c.UsageError(e, "one schema at a time"))
 		}
-		_, e.fault = e.out.WriteString(text)
+		_, e.Fault = e.Out.WriteString(text)
 		return 0
 	},
 }

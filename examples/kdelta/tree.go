@@ -28,7 +28,7 @@ func runTree(ctx context.Context, e *env, orig, patched string, opts *elfdiff.Op
 		right, err = objectsIn(patched)
 	}
 	if err != nil {
-		_ = report.WriteDiagnosticsText(e.err, findings(err, codeFile, ""), report.TextOptions{}) // nobody is left to tell
+		_ = report.WriteDiagnosticsText(e.Err, findings(err, codeFile, ""), report.TextOptions{}) // nobody is left to tell
 		return exitTrouble
 	}
 	paths := slices.Compact(slices.Sorted(slices.Values(slices.Concat(left, right))))
@@ -58,9 +58,9 @@ func runTree(ctx context.Context, e *env, orig, patched string, opts *elfdiff.Op
 		inBoth = append(inBoth, i)
 	}
 
-	w := report.NewTreeWriter(e.out, asJSON)
+	w := report.NewTreeWriter(e.Out, asJSON)
 	w.All = all
-	bar := newBar(e.err, len(paths))
+	bar := newBar(e.Err, len(paths))
 	row := func(r *report.TreeRow) error {
 		bar.add()
 		return w.Row(r)
@@ -98,7 +98,7 @@ func runTree(ctx context.Context, e *env, orig, patched string, opts *elfdiff.Op
 			return err
 		}
 		if asJSON {
-			return e.out.Flush() // a line is there when its object is done
+			return e.Out.Flush() // a line is there when its object is done
 		}
 		return nil
 	})
@@ -107,11 +107,11 @@ func runTree(ctx context.Context, e *env, orig, patched string, opts *elfdiff.Op
 	}
 	bar.clear()
 	if err != nil {
-		_ = report.WriteDiagnosticsText(e.err, findings(err, codeStopped, ""), report.TextOptions{}) // nobody is left to tell
+		_ = report.WriteDiagnosticsText(e.Err, findings(err, codeStopped, ""), report.TextOptions{}) // nobody is left to tell
 		return exitTrouble
 	}
 	sum, err := w.Close()
-	e.fault = err
+	e.Fault = err
 	switch {
 	case sum[report.TreeRefused] > 0:
 		return exitTrouble

@@ -33,7 +33,7 @@ func TestTree(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run([]string{"diff", "--tree", "--json", a, b}, nil, &out, &errs); code != exitTrouble {
+	if code := run([]string{"diff", "--tree", "--json", a, b}, &out, &errs); code != exitTrouble {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 	want := []string{"bad.o refused", "gone.o only-orig", "x/other.ko different", "x/same.o same", "y/new.o only-patched", " "}
@@ -64,7 +64,7 @@ func TestTree(t *testing.T) {
 	}
 	for args, code := range map[string]int{a + " " + b: diffDifferent, a + " " + a: diffSame, a + " " + filepath.Join(dir, "no"): exitTrouble} {
 		out.Reset()
-		if got := run(append([]string{"diff", "--tree"}, strings.Fields(args)...), nil, &out, &errs); got != code {
+		if got := run(append([]string{"diff", "--tree"}, strings.Fields(args)...), &out, &errs); got != code {
 			t.Errorf("%s: exit code %d, want %d\n%s", args, got, code, out.String())
 		}
 	}
@@ -84,7 +84,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run([]string{"diff", "--json", "--keys", a, b}, nil, &out, &errs); code != diffDifferent {
+	if code := run([]string{"diff", "--json", "--keys", a, b}, &out, &errs); code != diffDifferent {
 		t.Fatalf("exit code %d: %s", code, errs.String())
 	}
 	var doc struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/build"
 	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/kernel"
@@ -27,10 +28,10 @@ const (
 )
 
 var verifyCommand = &command{
-	name:  "verify",
-	args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--types FILE] [--entry-size SECTION=N]... [--json] [-v]",
-	short: "prove a finished livepatch object",
-	long: `
+	Name:  "verify",
+	Args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--types FILE] [--entry-size SECTION=N]... [--json] [-v]",
+	Short: "prove a finished livepatch object",
+	Long: `
 Reads a livepatch object or module back from its bytes and says what can be
 proved of it, at three levels:
 
@@ -51,7 +52,7 @@ that run objtool late are completed first, as kdelta module does.
 
 Exit code 0: nothing speaks against the patch, at the levels that were reached.
 1: wrong usage, or a file that cannot be read. 2: refuted; the findings say why.`,
-	run: runVerify,
+	Run: runVerify,
 }
 
 type verifyArgs struct {
@@ -71,7 +72,7 @@ type verifyArgs struct {
 
 func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	a := &verifyArgs{}
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.VerifySchema+" to standard output (kdelta schema --verify prints its schema)")
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
 	a.rules = kernel.Rules()
@@ -118,7 +119,7 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 		return nil
 	})
 	extra := ""
-	err := c.parseEach(e, fs, args, func(arg string) {
+	err := c.ParseEach(e, fs, args, func(arg string) {
 		switch {
 		case half:
 			a.pairs[len(a.pairs)-1].patched, half = arg, false
@@ -132,15 +133,15 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	case err != nil:
 		return nil, err
 	case a.patch == "":
-		return nil, c.usageError(e, "no PATCH")
+		return nil, c.UsageError(e, "no PATCH")
 	case half:
-		return nil, c.usageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
+		return nil, c.UsageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
 	case a.kernel == "" && len(a.targets) > 0:
-		return nil, c.usageError(e, "--target without --kernel")
+		return nil, c.UsageError(e, "--target without --kernel")
 	case a.kernel != "" && len(a.symbols)+len(a.symvers) > 0:
-		return nil, c.usageError(e, "--kernel says what --symbols and --symvers say")
+		return nil, c.UsageError(e, "--kernel says what --symbols and --symvers say")
 	case extra != "":
-		return nil, c.usageError(e, fmt.Sprintf("%s: objects are given with --pair ORIG PATCHED", extra))
+		return nil, c.UsageError(e, fmt.Sprintf("%s: objects are given with --pair ORIG PATCHED", extra))
 	}
 	return a, nil
 }
@@ -149,7 +150,7 @@ func runVerify(e *env, c *command, args []string) int {
 	e.trouble = verifyTrouble
 	a, err := parseVerify(e, c, args)
 	if err != nil {
-		if fail(err) == 0 {
+		if cli.Fail(err) == 0 {
 			return verifyProved
 		}
 		return verifyTrouble
@@ -168,11 +169,11 @@ func runVerify(e *env, c *command, args []string) int {
 	diag.Sort(a.findings)
 	doc := report.Verify{Patch: a.patch, Result: r, Diagnostics: a.findings, All: a.verbose}
 	if a.json {
-		e.fault = doc.WriteJSON(e.out)
+		e.Fault = doc.WriteJSON(e.Out)
 		return code
 	}
-	e.fault = doc.WriteText(e.out)
-	_ = report.WriteDiagnosticsText(e.err, a.findings, report.TextOptions{}) // nobody is left to tell
+	e.Fault = doc.WriteText(e.Out)
+	_ = report.WriteDiagnosticsText(e.Err, a.findings, report.TextOptions{}) // nobody is left to tell
 	return code
 }
 

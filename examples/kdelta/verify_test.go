@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"os"
@@ -11,15 +10,6 @@ import (
 
 	"github.com/kdelta/kdelta/pkg/report"
 )
-
-// doVerify runs the command itself, wherever the list of commands has it.
-func doVerify(args ...string) result {
-	var out, errOut bytes.Buffer
-	e := &env{in: strings.NewReader(""), out: bufio.NewWriter(&out), err: &errOut, trouble: exitTrouble}
-	code := verifyCommand.run(e, verifyCommand, args)
-	_ = e.out.Flush()
-	return result{code, out.String(), errOut.String()}
-}
 
 func TestVerify(t *testing.T) {
 	dir := t.TempDir()
@@ -62,7 +52,7 @@ func TestVerify(t *testing.T) {
 		{"not there", []string{filepath.Join(dir, "none.o")}, 1, nil, "file-unreadable"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := doVerify(c.args...)
+			r := do(append([]string{"verify"}, c.args...)...)
 			if r.code != c.code {
 				t.Fatalf("exit code %d, want %d\n%s%s", r.code, c.code, r.out, r.errOut)
 			}
@@ -76,7 +66,7 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	r := doVerify(append([]string{"--json", bad}, pair...)...)
+	r := do(append([]string{"verify", "--json", bad}, pair...)...)
 	var doc struct {
 		Schema, Format string
 		Levels         []struct {

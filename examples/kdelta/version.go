@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/kernel"
 )
 
 var versionCommand = &command{
-	name:  "version",
-	short: "print what this binary was built from",
-	long:  "Prints the module's version, the commit where it is known, the Go version and the version of the rules.",
-	run: func(e *env, c *command, args []string) int {
-		if _, err := c.parse(e, flag.NewFlagSet(c.name, flag.ContinueOnError), args, 0); err != nil {
-			return fail(err)
+	Name:  "version",
+	Short: "print what this binary was built from",
+	Long:  "Prints the module's version, the commit where it is known, the Go version and the version of the rules.",
+	Run: func(e *env, c *command, args []string) int {
+		if _, err := c.Parse(e, flag.NewFlagSet(c.Name, flag.ContinueOnError), args, 0, 0); err != nil {
+			return cli.Fail(err)
 		}
 		version, commit, goVersion := "unknown", "", ""
 		if bi, ok := debug.ReadBuildInfo(); ok {
@@ -31,7 +32,7 @@ var versionCommand = &command{
 				}
 			}
 		}
-		fmt.Fprintf(e.out, "kdelta %s%s%s rules %s\n", version, commit, goVersion, kernel.Rules().Version)
+		fmt.Fprintf(e.Out, "kdelta %s%s%s rules %s\n", version, commit, goVersion, kernel.Rules().Version)
 		return 0
 	},
 }
