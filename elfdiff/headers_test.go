@@ -1,0 +1,177 @@
+package elfdiff_test
+
+import (
+	"debug/elf"
+	"testing"
+
+	"github.com/kdelta/kdelta/elfdiff"
+	"github.com/kdelta/kdelta/elfdiff/internal/testutil"
+	"github.com/kdelta/kdelta/pkg/object"
+)
+
+// TestSectionHeaders: what a section's header says of otherwise equal contents.
+func TestSectionHeaders(t *testing.T) {
+	// A function that reads a variable and a string, each in its section; edit changes one of these.
+	build := func(name string, edit func(*object.BuildSection)) *elfdiff.Graph {
+		a := newAsm(t)
+		ids := map[string]object.SecID{}
+		section := func(name string, flags elf.SectionFlag) {
+			a.section(name, flags)
+			ids[name] = a.sec
+		}
+		section(".rodata.str", strs)
+		a.raw('a', 0, 0, 0, 'b', 0, 0, 0)
+		section(".data.v", data)
+		a.label("v", 8, elf.STB_GLOBAL, elf.STT_OBJECT)
+		a.raw(1, 2, 3, 4, 5, 6, 7, 8)
+		section(".rodata.c", rodata)
+		a.label("c", 8, elf.STB_LOCAL, elf.STT_OBJECT)
+		a.raw(1, 2, 3, 4, 5, 6, 7, 8)
+		section(".text.f", text)
+		a.lea(toRDI, ".rodata.str", 4).lea(toRSI, "v", 0).lea(toRSI, "c", 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		a.flush()
+		if edit != nil {
+			s := a.b.Section(ids[name])
+			edit(&s)
+			a.b.SetSection(ids[name], s)
+		}
+		a.sec = 0
+		return a.graph()
+	}
+	as := func(typ elf.SectionType) func(*object.BuildSection) {
+		return func(s *object.BuildSection) { s.Type = typ }
+	}
+	flags := func(fl elf.SectionFlag) func(*object.BuildSection) {
+		return func(s *object.BuildSection) { s.Flags ^= fl }
+	}
+	align := func(n uint64) func(*object.BuildSection) {
+		return func(s *object.BuildSection) { s.Addralign = n }
+	}
+	entsize := func(n uint64) func(*object.BuildSection) {
+		return func(s *object.BuildSection) { s.Entsize = n }
+	}
+	for _, c := range []struct {
+		name, section string
+		edit          func(*object.BuildSection)
+		want          string // what changes; empty: nothing
+	}{
+		{"the same", ".data.v", nil, ""},
+		{"the type, of data", ".data.v", as(elf.SHT_NOTE), "v"},
+		{"the type, of constants", ".rodata.c", as(elf.SHT_NOTE), "c"},
+		{"the type, of code", ".text.f", as(elf.SHT_NOTE), "f"},
+		{"read-only", ".data.v", flags(elf.SHF_WRITE), "v"},
+		{"writable", ".rodata.c", flags(elf.SHF_WRITE), "c"},
+		{"writable code", ".text.f", flags(elf.SHF_WRITE), "f"},
+		{"executable data", ".data.v", flags(elf.SHF_EXECINSTR), "v"},
+		{"thread-local", ".data.v", flags(elf.SHF_TLS), "v"},
+		{"alignment, of data", ".data.v", align(32), "v"},
+		{"alignment, of constants", ".rodata.c", align(8), "c"},
+		{"alignment, of code", ".text.f", align(64), ""},
+		{"entry size, of data", ".data.v", entsize(8), ""},
+		{"wide characters", ".rodata.str", entsize(2), "f"},
+		{"wider characters", ".rodata.str", entsize(4), "f"},
+	} {
+		for _, swap := range []bool{false, true} {
+			x, y := build("", nil), build(c.section, c.edit)
+			if swap {
+				x, y = y, x
+			}
+			d := testutil.Diff(t, x, y)
+			got := ""
+			for i := range d.Functions {
+				if d.Functions[i].Status != elfdiff.Unchanged {
+					got += d.Functions[i].Name
+				}
+			}
+			for i := range d.Data {
+				if d.Data[i].Status != elfdiff.Unchanged && d.Data[i].Section != ".rodata.str" {
+					got += d.Data[i].Name
+				}
+			}
+			if got != c.want {
+				t.Errorf("%s, swapped %v: %q, want %q\n%s", c.name, swap, got, c.want, dump(d))
+			}
+		}
+	}
+}
+
+// TestEmptySections: a section that holds nothing stands for itself, by its name.
+func TestEmptySections(t *testing.T) {
+	build := func(name string, n int) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(name, data)
+		a.raw(make([]byte, n)...)
+		a.section(".data.v", data)
+		a.label("v", 8, elf.STB_GLOBAL, elf.STT_OBJECT)
+		a.raw(make([]byte, 8)...)
+		a.section(".text.f", text)
+		a.lea(toRDI, name, 0).lea(toRSI, "v", 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{build(".start", 0), build(".start", 0), true}, {build(".start", 0), build(".end", 0), false}, {build(".start.1", 0), build(".start.2", 0), true},
+		{build(".start", 0), build(".start", 8), false}, {build(".start", 8), build(".start", 0), false}, {build(".start", 8), build(".start", 8), true},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("want same %v\n%s", c.same, dump(d))
+		}
+	}
+}
+
+// TestOtherNames: the names by which other objects know places in a function, wherever that lies in its section.
+func TestOtherNames(t *testing.T) {
+	type name struct {
+		name string
+		off  int
+		bind elf.SymBind
+	}
+	const global, weak, local = elf.STB_GLOBAL, elf.STB_WEAK, elf.STB_LOCAL
+	build := func(before int, names ...name) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".text", text)
+		if before > 0 {
+			a.label("first", before, global, elf.STT_FUNC)
+			for range before - 1 {
+				a.raw(0x90)
+			}
+			a.raw(0xc3)
+		}
+		start := len(a.buf)
+		a.label("f", 6, global, elf.STT_FUNC)
+		for i, b := range []byte{0x90, 0xb8, 1, 0, 0, 0, 0xc3} {
+			for _, n := range names {
+				if n.off == i {
+					a.label(n.name, 0, n.bind, elf.STT_NOTYPE)
+				}
+			}
+			if i == 6 {
+				s := a.b.Symbol(a.syms["f"])
+				s.Size = uint64(len(a.buf) - start + 1)
+				a.b.SetSymbol(a.syms["f"], s)
+			}
+			a.raw(b)
+		}
+		return a.graph()
+	}
+	g, h := name{"g", 0, global}, name{"h", 1, global}
+	for _, c := range []struct {
+		name string
+		x, y []name
+		same bool
+	}{
+		{"none", nil, nil, true}, {"two", []name{g, h}, []name{g, h}, true}, {"another order", []name{g, {"a", 0, global}}, []name{{"a", 0, global}, g}, true},
+		{"one goes", []name{g, h}, []name{g}, false}, {"one comes", []name{g}, []name{g, h}, false}, {"another", []name{g}, []name{{"k", 0, global}}, false},
+		{"one moves", []name{g, h}, []name{g, {"h", 6, global}}, false}, {"weak", []name{g}, []name{{"g", 0, weak}}, false}, {"weak before", []name{{"g", 0, weak}}, []name{g}, false},
+		{"weak in both", []name{{"g", 0, weak}}, []name{{"g", 0, weak}}, true}, {"a local one goes", []name{{"g", 1, local}}, nil, true}, {"local now", []name{g}, []name{{"g", 0, local}}, true},
+	} {
+		for _, before := range []int{0, 16} {
+			d := testutil.Diff(t, build(before, c.x...), build(before, c.y...))
+			if got := statusOf(t, d, "f") == elfdiff.Unchanged; got != c.same {
+				t.Errorf("%s, at %d: same %v, want %v\n%s", c.name, before, got, c.same, dump(d))
+			}
+		}
+	}
+}
