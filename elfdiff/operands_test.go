@@ -214,3 +214,159 @@ func TestAbsolute(t *testing.T) {
 		}
 	}
 }
+
+// TestRelocationGone: the same bytes mean something else with a relocation, or with another.
+func TestRelocationGone(t *testing.T) {
+	build := func(fields ...string) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".text.f", text)
+		for _, sym := range fields {
+			if a.raw(0xb8); sym == "" {
+				a.u32(0)
+			} else {
+				a.field(elf.R_X86_64_32, sym, 0)
+			}
+		}
+		a.raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		x, y []string
+		same bool
+	}{
+		{[]string{"u", "v"}, []string{"u", "v"}, true}, {[]string{"u", "v"}, []string{"u", ""}, false}, {[]string{"u", ""}, []string{"u", "v"}, false},
+		{[]string{"", "v"}, []string{"u", ""}, false}, {[]string{"u", "v"}, []string{"v", "u"}, false}, {[]string{"u"}, []string{""}, false}, {[]string{""}, []string{"u"}, false},
+	} {
+		if d := testutil.Diff(t, build(c.x...), build(c.y...)); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("%q and %q: want same %v\n%s", c.x, c.y, c.same, dump(d))
+		}
+	}
+}
+
+// TestReferredPadding: filling that something refers to counts.
+func TestReferredPadding(t *testing.T) {
+	build := func(fill byte, off int64) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".text", text)
+		for _, name := range []string{"g", "h"} {
+			a.label(name, 6, elf.STB_GLOBAL, elf.STT_FUNC)
+			a.raw(0xb8, 1, 0, 0, 0, 0xc3)
+			for range 10 {
+				a.raw(fill)
+			}
+		}
+		a.section(".text.f", text)
+		a.lea(toRDI, ".text", off).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		fill byte
+		off  int64
+		same bool
+	}{{0x90, 8, true}, {0xcc, 8, false}, {0x90, 9, false}} {
+		if d := testutil.Diff(t, build(0x90, 8), build(c.fill, c.off)); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same || statusOf(t, d, "g") != elfdiff.Unchanged {
+			t.Errorf("%#x at %d: want same %v\n%s", c.fill, c.off, c.same, dump(d))
+		}
+	}
+}
+
+// TestUndecodable: in code that does not decode, operands that the assembler resolved cannot be found. Equal bytes are the same
+// code only where equal distances lead to the same things.
+func TestUndecodable(t *testing.T) {
+	type piece struct {
+		name string
+		size int
+		ret  byte
+	}
+	build := func(before ...piece) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".text", text)
+		for _, p := range before {
+			a.label(p.name, p.size, elf.STB_GLOBAL, elf.STT_FUNC)
+			for range p.size - 2 {
+				a.raw(0x90)
+			}
+			a.raw(p.ret, 0xc3)
+		}
+		a.label("f", 8, elf.STB_GLOBAL, elf.STT_FUNC)
+		a.raw(0xe8, 0xeb, 0xff, 0xff, 0xff, 0x06, 0x06, 0xc3) // a call 16 bytes back, then none of 64-bit code
+		return a.graph()
+	}
+	g, h := piece{"g", 16, 0x90}, piece{"h", 16, 0x90}
+	for _, c := range []struct {
+		name string
+		x, y []piece
+		same bool
+	}{
+		{"alone", nil, nil, true}, {"the same", []piece{g, h}, []piece{g, h}, true}, {"exchanged", []piece{g, h}, []piece{h, g}, false}, {"another", []piece{g}, []piece{h}, false},
+		{"one more before", []piece{h}, []piece{g, h}, false}, {"cut otherwise", []piece{{"g", 16, 0x90}, {"h", 16, 0x90}}, []piece{{"g", 20, 0x90}, {"h", 12, 0x90}}, false},
+		{"another body there", []piece{g}, []piece{{"g", 16, 0xf4}}, true},
+	} {
+		d := testutil.Diff(t, build(c.x...), build(c.y...))
+		if got := statusOf(t, d, "f") == elfdiff.Unchanged; got != c.same {
+			t.Errorf("%s: same %v, want %v\n%s", c.name, got, c.same, dump(d))
+		}
+	}
+}
+
+// TestAbsoluteSymbols: a symbol that is a number is that number.
+func TestAbsoluteSymbols(t *testing.T) {
+	build := func(shndx elf.SectionIndex, value uint64) *elfdiff.Graph {
+		a := newAsm(t)
+		a.b.SetSymbol(a.ref("there"), object.BuildSymbol{Name: "there", Shndx: shndx, Value: value, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)})
+		a.section(".text.f", text)
+		a.raw(0xb8).field(elf.R_X86_64_32, "there", 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{build(elf.SHN_ABS, 5), build(elf.SHN_ABS, 5), true}, {build(elf.SHN_ABS, 5), build(elf.SHN_ABS, 6), false}, {build(elf.SHN_UNDEF, 0), build(elf.SHN_UNDEF, 0), true},
+		{build(elf.SHN_ABS, 5), build(elf.SHN_UNDEF, 0), false},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("want same %v\n%s", c.same, dump(d))
+		}
+	}
+}
+
+// TestIndexedStrings: an indexed access stays in the piece that it goes by, when it goes by one; else it may reach all that follows.
+func TestIndexedStrings(t *testing.T) {
+	build := func(label bool, off int64, texts ...string) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".rodata.str", strs)
+		for i, s := range texts {
+			if label && i == 1 {
+				a.label("second", len(s)+1, elf.STB_LOCAL, elf.STT_OBJECT)
+			}
+			a.str(s)
+		}
+		a.section(".text.f", text)
+		sym := ".rodata.str"
+		if label {
+			sym = "second"
+		}
+		a.raw(0x8a, 0x80).field(elf.R_X86_64_32S, sym, off).raw(0xc3).whole("f", elf.STB_GLOBAL) // mov sym+off(%rax),%al
+		return a.graph()
+	}
+	for _, c := range []struct {
+		name string
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{"the start of a piece", build(false, 3, "aa", "bb", "cc"), build(false, 3, "aa", "bb", "dd"), true},
+		{"the start of a piece that moved", build(false, 3, "aa", "bb", "cc"), build(false, 0, "bb", "aa", "cc"), true},
+		{"another piece", build(false, 3, "aa", "bb", "cc"), build(false, 6, "aa", "bb", "cc"), false},
+		{"the piece changes", build(false, 3, "aa", "bb", "cc"), build(false, 3, "aa", "bd", "cc"), false},
+		{"inside a piece", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "cc"), true},
+		{"inside a piece, and what follows changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "ddd"), false},
+		{"inside a piece, and what is before changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "dd", "bb", "cc"), true},
+		{"by a label", build(true, 1, "aa", "bb", "cc"), build(true, 1, "aa", "bb", "dd"), true},
+		{"by a label, another place", build(true, 1, "aa", "bb", "cc"), build(true, 0, "aa", "bb", "cc"), false},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("%s: want same %v\n%s", c.name, c.same, dump(d))
+		}
+	}
+}
