@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -317,6 +318,22 @@ func TestCorrelation(t *testing.T) {
 			a:    side{map[string][]string{"f": {"n.0"}, "g": nil}, []datumSpec{{name: "n.0", bytes: one}}},
 			b:    side{map[string][]string{"f": nil, "g": {"n.0"}}, []datumSpec{{name: "n.0", bytes: one}}},
 			want: map[string]string{"n.0": " new none"}, gone: []string{"n.0"}},
+		{name: "nobody refers to them: by number, then in order",
+			a:    side{nil, []datumSpec{{name: "n.0", bytes: one}, {name: "n.1", bytes: one}, {name: "n.2", bytes: one}, {name: "n.10", bytes: one}}},
+			b:    side{nil, []datumSpec{{name: "n.1", bytes: two}, {name: "n.2", bytes: two}, {name: "n.5", bytes: two}, {name: "n.10", bytes: two}}},
+			want: map[string]string{"n.1": "n.1 changed tie", "n.2": "n.2 changed tie", "n.5": "n.0 changed tie", "n.10": "n.10 changed tie"}},
+		{name: "one user less",
+			a:    side{map[string][]string{"f": {"n.0"}, "g": {"n.0"}}, []datumSpec{{name: "n.0", bytes: one}}},
+			b:    side{map[string][]string{"f": {"n.1"}, "g": nil}, []datumSpec{{name: "n.1", bytes: one}}},
+			want: map[string]string{"n.1": "n.0 unchanged loose"}},
+		{name: "one user instead of another",
+			a:    side{map[string][]string{"f": {"n.0"}, "g": nil, "h": {"n.0"}}, []datumSpec{{name: "n.0", bytes: one}}},
+			b:    side{map[string][]string{"f": nil, "g": {"n.1"}, "h": {"n.1"}}, []datumSpec{{name: "n.1", bytes: one}}},
+			want: map[string]string{"n.1": "n.0 unchanged loose"}},
+		{name: "the other one of two users",
+			a:    side{map[string][]string{"f": {"n.0"}, "g": {"n.0"}, "h": nil, "i": nil}, []datumSpec{{name: "n.0", bytes: one}}},
+			b:    side{map[string][]string{"f": nil, "g": nil, "h": {"n.1"}, "i": {"n.1"}}, []datumSpec{{name: "n.1", bytes: one}}},
+			want: map[string]string{"n.1": " new none"}, gone: []string{"n.0"}},
 		{name: "made global",
 			a:    side{map[string][]string{"f": {"v"}}, []datumSpec{{name: "v", bytes: one, bind: elf.STB_LOCAL}}},
 			b:    side{map[string][]string{"f": {"v"}}, []datumSpec{{name: "v", bytes: one, bind: elf.STB_GLOBAL}}},
@@ -367,6 +384,84 @@ func TestCorrelation(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRenumbered: functions that are told apart by what they do tell their variables apart.
+func TestRenumbered(t *testing.T) {
+	build := func(swap int) *elfdiff.Graph {
+		a := newAsm(t)
+		for i := range 2 {
+			n := fmt.Sprintf("n.%d", i)
+			a.section(".data."+n, data)
+			a.label(n, 4, elf.STB_LOCAL, elf.STT_OBJECT)
+			a.u32(1)
+		}
+		for i := range 2 {
+			f := fmt.Sprintf("f.%d", i)
+			a.fn(f, ".text."+f, elf.STB_LOCAL, func() {
+				a.raw(0xb9).u32(uint32(i^swap)).raw(0x8b, 0x05).field(elf.R_X86_64_PC32, fmt.Sprintf("n.%d", i), -4)
+				a.raw(0xc3)
+			})
+		}
+		return a.graph()
+	}
+	for swap := range 2 {
+		d := testutil.Diff(t, build(0), build(swap))
+		for i := range d.Data {
+			if x := &d.Data[i]; x.Status != elfdiff.Unchanged || (x.OrigName == "") != (swap == 0) {
+				t.Errorf("swapped %d: %s was %q, %v", swap, x.Name, x.OrigName, x.Status)
+			}
+		}
+		if !d.Same() {
+			t.Errorf("swapped %d:\n%s", swap, dump(d))
+		}
+	}
+}
+
+// TestPartsOfLater: a function without a pair does not keep the parts of the next ones from theirs.
+func TestPartsOfLater(t *testing.T) {
+	build := func(names ...string) *elfdiff.Graph {
+		a := newAsm(t)
+		for i, n := range names {
+			a.fn(n, ".text."+n, elf.STB_GLOBAL, func() { a.raw(0xe9).field(elf.R_X86_64_PC32, ".text.unlikely."+n, -4) })
+			a.fn(n+fmt.Sprintf(".cold.%d", i), ".text.unlikely."+n, elf.STB_LOCAL, func() { a.raw(0x0f, 0x0b) })
+		}
+		return a.graph()
+	}
+	d := testutil.Diff(t, build("gone", "f", "g"), build("f", "g"))
+	if len(d.Functions) != 3 || statusOf(t, d, "f") != elfdiff.Unchanged || statusOf(t, d, "g") != elfdiff.Unchanged || statusOf(t, d, "gone") != elfdiff.Removed {
+		t.Error(dump(d))
+	}
+}
+
+// TestNamelessData: writable data without a name is that of the one section of its name, when there is one.
+func TestNamelessData(t *testing.T) {
+	build := func(uses int, sections ...string) *elfdiff.Graph {
+		a := newAsm(t)
+		for i, s := range sections {
+			delete(a.syms, s)
+			a.section(s, data)
+			a.raw(make([]byte, 8)...)
+			a.syms[fmt.Sprint(i)] = a.syms[s]
+		}
+		a.section(".text.f", text)
+		a.lea(toRDI, fmt.Sprint(uses), 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		name string
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{"one", build(0, ".data"), build(0, ".data"), true}, {"another", build(0, ".data", ".state"), build(1, ".data", ".state"), false},
+		{"moved", build(0, ".data", ".state"), build(1, ".state", ".data"), true}, {"another name", build(0, ".data"), build(0, ".state"), false},
+		{"two of the name", build(0, ".data"), build(1, ".data", ".data"), false}, {"two of the name, the first", build(0, ".data"), build(0, ".data", ".data"), false},
+		{"three of the name", build(0, ".data"), build(2, ".data", ".data", ".data"), false},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("%s: want same %v\n%s", c.name, c.same, dump(d))
+		}
+	}
 }
 
 // TestFunctionFamilies: what is a function's pair when its name changed.
