@@ -2,6 +2,7 @@ package elfdiff_test
 
 import (
 	"debug/elf"
+	"fmt"
 	"testing"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -157,6 +158,12 @@ func TestOtherNames(t *testing.T) {
 		return a.graph()
 	}
 	g, h := name{"g", 0, global}, name{"h", 1, global}
+	many := func(last name) (out []name) {
+		for i := range 20 {
+			out = append(out, name{fmt.Sprintf("n%d", i), i % 2, global})
+		}
+		return append(out, last)
+	}
 	for _, c := range []struct {
 		name string
 		x, y []name
@@ -166,6 +173,8 @@ func TestOtherNames(t *testing.T) {
 		{"one goes", []name{g, h}, []name{g}, false}, {"one comes", []name{g}, []name{g, h}, false}, {"another", []name{g}, []name{{"k", 0, global}}, false},
 		{"one moves", []name{g, h}, []name{g, {"h", 6, global}}, false}, {"weak", []name{g}, []name{{"g", 0, weak}}, false}, {"weak before", []name{{"g", 0, weak}}, []name{g}, false},
 		{"weak in both", []name{{"g", 0, weak}}, []name{{"g", 0, weak}}, true}, {"a local one goes", []name{{"g", 1, local}}, nil, true}, {"local now", []name{g}, []name{{"g", 0, local}}, true},
+		{"many", many(g), many(g), true}, {"many, another order", many(g), append([]name{g}, many(g)[:20]...), true}, {"many, another last", many(g), many(h), false},
+		{"many, the last moves", many(g), many(name{"g", 1, global}), false}, {"many, the last is weak", many(g), many(name{"g", 0, weak}), false}, {"many, and one less", many(g), many(g)[:20], false},
 	} {
 		for _, before := range []int{0, 16} {
 			d := testutil.Diff(t, build(before, c.x...), build(before, c.y...))

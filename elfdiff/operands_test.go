@@ -370,3 +370,35 @@ func TestIndexedStrings(t *testing.T) {
 		}
 	}
 }
+
+// TestDefinedElsewhere: whether this object defines what a name stands for does not change who refers to it by that name;
+// what it is weak or strong about does.
+func TestDefinedElsewhere(t *testing.T) {
+	const none, global, weak, local = elf.SymBind(99), elf.STB_GLOBAL, elf.STB_WEAK, elf.STB_LOCAL
+	build := func(name string, bind elf.SymBind, off int64) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".data.v", data)
+		if bind != none {
+			a.label(name, 8, bind, elf.STT_OBJECT)
+		}
+		a.raw(1, 2, 3, 4, 5, 6, 7, 8)
+		a.section(".text.f", text)
+		a.lea(toRDI, name, off).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		name string
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{"here now", build("v", none, 0), build("v", global, 0), true}, {"elsewhere now", build("v", global, 0), build("v", none, 0), true},
+		{"here now, another place", build("v", none, 0), build("v", global, 4), false}, {"another name", build("v", none, 0), build("w", none, 0), false},
+		{"here now, another name", build("v", none, 0), build("w", global, 0), false}, {"here now, local", build("v", none, 0), build("v", local, 0), false},
+		{"another place", build("v", none, 0), build("v", none, 4), false}, {"weak", build("v", weak, 0), build("v", weak, 0), true},
+		{"another weak one", build("v", weak, 0), build("w", weak, 0), false}, {"renamed", build("v", global, 0), build("w", global, 0), false},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("%s: want same %v\n%s", c.name, c.same, dump(d))
+		}
+	}
+}
