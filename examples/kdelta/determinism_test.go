@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/kdelta/kdelta/examples/internal/clitest"
-	"github.com/kdelta/kdelta/pkg/object"
-	"github.com/kdelta/kdelta/pkg/synth"
 )
 
 // TestSameBytes: what is written does not depend on processors, directory, spelling of
@@ -103,20 +101,6 @@ func TestSameBytes(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs", runs)
-}
-
-// fakeKernel makes up a kernel that has an object in it.
-func fakeKernel(t *testing.T, orig string) []byte {
-	t.Helper()
-	f, err := object.Parse(readFile(t, orig), object.Options{Name: orig})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := synth.Kernel(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
 }
 
 func flat(pairs [][2]string) (out []string) {

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kdelta/kdelta/pkg/object"
 	"github.com/kdelta/kdelta/pkg/report"
+	"github.com/kdelta/kdelta/pkg/synth"
 )
 
 const cases = "../../testdata/cases/"
@@ -29,6 +31,20 @@ func do(args ...string) result {
 // sides gives the two file names of a fixture.
 func sides(name string) []string {
 	return []string{cases + name + ".ORIG.o", cases + name + ".PATCHED.o"}
+}
+
+// fakeKernel makes up a kernel that has an object in it.
+func fakeKernel(t *testing.T, orig string) []byte {
+	t.Helper()
+	f, err := object.Parse(readFile(t, orig), object.Options{Name: orig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := synth.Kernel(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func diff(name string, flags ...string) []string {

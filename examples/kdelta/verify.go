@@ -29,7 +29,7 @@ const (
 
 var verifyCommand = &command{
 	Name:  "verify",
-	Args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--cache DIR]] [--types FILE] [--entry-size SECTION=N]... [--json] [-v]",
+	Args:  "PATCH [[--object vmlinux|NAME] --pair ORIG PATCHED]... [--symbols FILE]... [--symvers FILE]... [--kernel VMLINUZ [--target MOD.ko]... [--unchecked] [--cache DIR]] [--types FILE] [--entry-size SECTION=N]... [--json] [-v]",
 	Short: "prove a finished livepatch object",
 	Long: `
 Reads a livepatch object or module back from its bytes and says what can be
@@ -48,7 +48,8 @@ says which kernel object the pairs and the symbols after it belong to.
 For a finished module --kernel takes the place of --symbols and --symvers, and says
 more: the image tells symbols, exports and their checksums, layouts and vermagic. Pairs
 after --target belong to that module, whose file tells the same of it. Objects of kernels
-that run objtool late are completed first, as kdelta module does.
+that run objtool late are completed first, as kdelta module does, and the original ones
+must be what the kernel runs (--unchecked leaves that out, also as there).
 
 Exit code 0: nothing speaks against the patch, at the levels that were reached.
 1: wrong usage, or a file that cannot be read. 2: refuted; the findings say why.`,
@@ -62,6 +63,7 @@ type verifyArgs struct {
 	symvers  []string
 	kernel   string
 	cache    string
+	opts     build.Options
 	targets  []*image.Module
 	json     bool
 	verbose  bool
@@ -82,6 +84,7 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 		return nil
 	})
 	fs.StringVar(&a.kernel, "kernel", "", "the image of the kernel that the module is for: `VMLINUZ`")
+	fs.BoolVar(&a.opts.Unchecked, "unchecked", false, "do not hold the original objects against the kernel")
 	fs.StringVar(&a.cache, "cache", "", "keep what images say in `DIR`")
 	object, half := klp.Vmlinux, false // half: the PATCHED of the last pair is missing
 	fs.Func("target", "the file of the module that the pairs after it belong to: `MOD.ko`", func(s string) error {
@@ -138,6 +141,8 @@ func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 		return nil, c.UsageError(e, fmt.Sprintf("%s has no PATCHED", a.pairs[len(a.pairs)-1].orig))
 	case a.kernel == "" && len(a.targets) > 0:
 		return nil, c.UsageError(e, "--target without --kernel")
+	case a.kernel == "" && a.opts.Unchecked:
+		return nil, c.UsageError(e, "--unchecked without --kernel")
 	case a.kernel != "" && len(a.symbols)+len(a.symvers) > 0:
 		return nil, c.UsageError(e, "--kernel says what --symbols and --symvers say")
 	case extra != "":
@@ -251,7 +256,8 @@ func (a *verifyArgs) against(ctx context.Context, p *object.File, pairs []verify
 	for i := range pairs {
 		made[i] = module.Pair(pairs[i])
 	}
-	r, err := build.Verify(ctx, k, a.targets, p, made, build.Options{Rules: a.rules})
+	a.opts.Rules = a.rules
+	r, err := build.Verify(ctx, k, a.targets, p, made, a.opts)
 	if err != nil {
 		return nil, err
 	}

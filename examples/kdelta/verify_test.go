@@ -82,3 +82,28 @@ func TestVerify(t *testing.T) {
 		t.Errorf("%s", r.out)
 	}
 }
+
+// A module that was made without a look at what the kernel runs is proved in the same way, and refused in the other.
+func TestVerifyUnchecked(t *testing.T) {
+	dir := t.TempDir()
+	s := sides("const-code/gcc")
+	kernel := writeFile(t, filepath.Join(dir, "vmlinux"), fakeKernel(t, s[1])) // it runs the patched object
+	out := filepath.Join(dir, "kd_test.ko")
+	made := []string{"module", "--kernel", kernel, s[0], s[1], "-o", out}
+	if r := do(made...); r.code != patchRefused || !strings.Contains(r.errOut, "run-pre-mismatch") {
+		t.Fatal(r)
+	}
+	if r := do(append(made, "--unchecked")...); r.code != patchWritten {
+		t.Fatal(r)
+	}
+	proof := []string{"verify", out, "--kernel", kernel, "--pair", s[0], s[1]}
+	if r := do(proof...); r.code == verifyProved || !strings.Contains(r.errOut, "run-pre-mismatch") {
+		t.Error(r)
+	}
+	if r := do(append(proof, "--unchecked")...); r.code != verifyProved || strings.Count(r.out, "proved") != 3 {
+		t.Error(r)
+	}
+	if r := do("verify", out, "--unchecked"); r.code != verifyTrouble || !strings.Contains(r.errOut, "--unchecked without --kernel") {
+		t.Error(r)
+	}
+}
