@@ -10,30 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kdelta/kdelta/examples/internal/clitest"
 	"github.com/kdelta/kdelta/pkg/diag"
 )
-
-// members checks that a document and its schema have the same members everywhere.
-func members(t *testing.T, at string, schema map[string]any, value any) {
-	t.Helper()
-	switch v := value.(type) {
-	case map[string]any:
-		if schema["additionalProperties"] != nil {
-			return
-		}
-		properties := schema["properties"].(map[string]any)
-		require.ElementsMatch(t, sortedKeys(properties), sortedKeys(v), at)
-		require.Len(t, schema["required"], len(v), at)
-		for name, m := range v {
-			members(t, at+"."+name, properties[name].(map[string]any), m)
-		}
-	case []any:
-		require.NotEmpty(t, v, at)
-		for _, e := range v {
-			members(t, at+"[]", schema["items"].(map[string]any), e)
-		}
-	}
-}
 
 func TestDocument(t *testing.T) {
 	d := &document{Schema: documentSchema, Patches: []string{"p"}, Objects: []built{{Source: "fs/x.c", Object: "vmlinux", orig: "hidden"}},
@@ -42,11 +21,7 @@ func TestDocument(t *testing.T) {
 	one.Chain = []string{"chain"}
 	var b strings.Builder
 	require.NoError(t, d.write(&b, []diag.Diagnostic{one}))
-	var doc any
-	require.NoError(t, json.Unmarshal([]byte(b.String()), &doc))
-	var s map[string]any
-	require.NoError(t, json.Unmarshal(schema, &s))
-	members(t, "", s, doc)
+	require.NoError(t, clitest.Validate(string(schema), b.String()))
 	require.NotContains(t, b.String(), "hidden")
 
 	// Lists are there when empty, too.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kdelta/kdelta/examples/internal/clitest"
 )
 
 func TestKernelRefused(t *testing.T) {
@@ -23,6 +25,23 @@ func TestKernelRefused(t *testing.T) {
 	} {
 		if r := do(append([]string{"kernel"}, c.args...)...); r.code != exitTrouble || r.out != "" || !strings.Contains(r.errOut, c.want) {
 			t.Errorf("%v: %+v", c.args, r)
+		}
+	}
+}
+
+func TestKernelDocument(t *testing.T) {
+	kernel := writeFile(t, filepath.Join(t.TempDir(), "vmlinux"), fakeKernel(t, sides("const-code/gcc")[0]))
+	schema := do("schema", "--kernel").out
+	r := do("kernel", "--json", kernel)
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	if err := clitest.Validate(schema, r.out); err != nil {
+		t.Error(err)
+	}
+	for _, c := range [][2]string{{"kdelta.kernel/v1", "kdelta.kernel/v2"}, {`"traceable": `, `"traceable": -`}, {`"size"`, `"size": "x", "y"`}, {`"ibt"`, `"lbt"`}} {
+		if bad := strings.Replace(r.out, c[0], c[1], 1); bad == r.out || clitest.Validate(schema, bad) == nil {
+			t.Errorf("%s for %s is accepted, or not in\n%s", c[1], c[0], r.out)
 		}
 	}
 }

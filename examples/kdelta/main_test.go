@@ -33,14 +33,18 @@ func sides(name string) []string {
 	return []string{cases + name + ".ORIG.o", cases + name + ".PATCHED.o"}
 }
 
-// fakeKernel makes up a kernel that has an object in it.
-func fakeKernel(t *testing.T, orig string) []byte {
+// fakeKernel makes up a kernel that has objects in it.
+func fakeKernel(t *testing.T, objects ...string) []byte {
 	t.Helper()
-	f, err := object.Parse(readFile(t, orig), object.Options{Name: orig})
-	if err != nil {
-		t.Fatal(err)
+	var files []*object.File
+	for _, name := range objects {
+		f, err := object.Parse(readFile(t, name), object.Options{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
 	}
-	k, err := synth.Kernel(f)
+	k, err := synth.Kernel(files...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func runRunPre(e *env, c *command, args []string) int {
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	kernelPath := fs.String("kernel", "", "the image of the kernel: `VMLINUZ`")
 	cache := fs.String("cache", "", "keep what images say in `DIR`")
-	asJSON := fs.Bool("json", false, "write the document "+runPreSchema+" to standard output")
+	asJSON := fs.Bool("json", false, "write the document "+runPreSchema+" to standard output (kdelta schema --run-pre prints its schema)")
 	verbose := fs.Bool("v", false, "list names that the kernel has several times, and functions that are not compared")
 	target := ""
 	fs.Func("target", "what the objects after it belong to: `vmlinux|MOD.ko`", func(s string) error {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kdelta/kdelta/examples/internal/clitest"
 )
 
 func TestRunPreRefused(t *testing.T) {
@@ -27,6 +29,42 @@ func TestRunPreRefused(t *testing.T) {
 		}
 		if r := do(append([]string{"run-pre", "--json"}, c.args...)...); r.code != verifyTrouble {
 			t.Errorf("%v with --json: %+v", c.args, r)
+		}
+	}
+}
+
+func TestRunPreDocument(t *testing.T) {
+	dir := t.TempDir()
+	s := sides("static-local-new/gcc")
+	kernel := writeFile(t, filepath.Join(dir, "vmlinux"), fakeKernel(t, s[0], s[0])) // local names are there twice
+	schema := do("schema", "--run-pre").out
+	all := ""
+	for _, c := range []struct {
+		args []string
+		code int
+		has  []string
+	}{
+		{[]string{s[0]}, verifyProved, []string{`"same": true`, `"position": 0`}},
+		{[]string{s[0], s[1]}, verifyRefuted, []string{`"same": true`, `"same": false`, `"code": "run-pre-mismatch"`}},
+		{[]string{s[0], filepath.Join(dir, "none")}, verifyTrouble, []string{`"same": true`, `"code": "file-unreadable"`}},
+	} {
+		r := do(append([]string{"run-pre", "--json", "--kernel", kernel}, c.args...)...)
+		if r.code != c.code || r.errOut != "" {
+			t.Errorf("%v: %+v", c.args, r)
+		}
+		if err := clitest.Validate(schema, r.out); err != nil {
+			t.Errorf("%v: %v", c.args, err)
+		}
+		for _, text := range c.has {
+			if !strings.Contains(r.out, text) {
+				t.Errorf("%v: no %s in\n%s", c.args, text, r.out)
+			}
+		}
+		all = r.out
+	}
+	for _, c := range [][2]string{{"kdelta.run-pre/v1", "kdelta.run-pre/v2"}, {`"severity": "error"`, `"severity": "fatal"`}, {`"mismatch"`, `"difference"`}, {`"located": `, `"located": -1`}} {
+		if bad := strings.Replace(all, c[0], c[1], 1); bad == all || clitest.Validate(schema, bad) == nil {
+			t.Errorf("%s for %s is accepted, or not in\n%s", c[1], c[0], all)
 		}
 	}
 }
