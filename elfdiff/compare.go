@@ -50,6 +50,7 @@ type comparer struct {
 	ea, eb []Edge   // of the node under comparison
 	wa, wb *walk    // likewise, of code
 	own    [2]walk  // memory for them, by side
+	like   walk     // likewise, for code with the same bytes as that of the other side
 	refs   struct { // what the node under comparison refers to; made when needed
 		node nodeID
 		a, b map[AtomID]bool
@@ -611,7 +612,13 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 	if equal && !k.a.multi[ax.Sec] && !k.b.multi[ay.Sec] && k.relocsAlike(ax, ay) {
 		return
 	}
-	k.wa, k.wb = k.walk(0, x), k.walk(1, y)
+	k.wa = k.walk(0, x)
+	if k.wb = k.kept(1, y); k.wb == nil && equal && k.b.walkLike(y, k.a, x, k.wa, &k.like) {
+		k.wb = &k.like
+	}
+	if k.wb == nil {
+		k.wb = k.walk(1, y)
+	}
 	k.ea, k.eb = k.wa.edges, k.wb.edges
 	ea, eb := k.ea, k.eb
 	if !k.wa.decoded || !k.wb.decoded {
@@ -629,16 +636,26 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 	k.instructions(n, ax, ay, dx, dy, ea, eb)
 }
 
+// kept gives the walk over a piece of code that somebody made before, or nil.
+func (k *comparer) kept(side int, a AtomID) *walk {
+	users := k.c.usersA
+	if side == 1 {
+		users = k.c.usersB
+	}
+	if users == nil {
+		return nil
+	}
+	return users.walks.of(a)
+}
+
 // walk gives the walk over a piece of code: one that is kept, or in memory of the side's own.
 func (k *comparer) walk(side int, a AtomID) *walk {
-	g, users := k.a, k.c.usersA
-	if side == 1 {
-		g, users = k.b, k.c.usersB
+	if w := k.kept(side, a); w != nil {
+		return w
 	}
-	if users != nil {
-		if w := users.walks.of(a); w != nil {
-			return w
-		}
+	g := k.a
+	if side == 1 {
+		g = k.b
 	}
 	g.walk(a, &k.own[side])
 	return &k.own[side]

@@ -607,6 +607,7 @@ func (c *correlation) indexOpen() {
 		}
 	}
 	c.usersA, c.usersB = c.a.newOpenUsers(c.proved, c.doneA, c.poll), c.b.newOpenUsers(skip, c.doneB, c.poll)
+	c.usersB.walks.other, c.usersB.walks.h, c.usersB.walks.partner = &c.usersA.walks, c.a, c.ba
 }
 
 // match pairs the members of a family whose signature at this level is unique on both sides.

@@ -1,6 +1,7 @@
 package elfdiff
 
 import (
+	"bytes"
 	"debug/elf"
 	"iter"
 	"math/bits"
@@ -193,6 +194,42 @@ func (g *Graph) walk(a AtomID, w *walk) {
 	w.edges, w.decoded = g.edgesIn(at.Sec, at.Off, at.Off+at.Size, true, w.edges[:0], w.starts)
 }
 
+// walkLike makes the walk over atom y of g from that over atom x of h, which has the same bytes, into the memory of w: where
+// relocations are at the same places and of the same types, only where they lead is another matter. Nobody asks it for starts.
+func (g *Graph) walkLike(y AtomID, h *Graph, x AtomID, like, w *walk) bool {
+	ax, ay := &h.Atoms[x], &g.Atoms[y]
+	rs := g.File.RelocsOf(ay.Sec)
+	lo, hi := rs.Range(ay.Off, ay.Off+ay.Size)
+	w.edges = append(w.edges[:0], like.edges...)
+	w.starts, w.decoded = nil, like.decoded
+	for i := range w.edges {
+		e := &w.edges[i]
+		e.Off += ay.Off - ax.Off
+		if e.Kind != EdgeReloc {
+			e.Sec = ay.Sec
+			e.Disp += int64(ay.Off - ax.Off)
+			continue
+		}
+		for lo < hi && rs.At(lo).Type == elf.R_X86_64_NONE {
+			lo++
+		}
+		if lo == hi {
+			return false
+		}
+		r := rs.At(lo)
+		if lo++; r.Off != e.Off || r.Type != e.Type {
+			return false
+		}
+		e.Sym, e.Sec, e.Disp = r.Sym, g.File.Symbols[r.Sym].Sec, r.Addend+int64(e.Bias)
+	}
+	for ; lo < hi; lo++ {
+		if rs.At(lo).Type != elf.R_X86_64_NONE {
+			return false
+		}
+	}
+	return true
+}
+
 // start gives the offset of the instruction that holds byte i.
 func (w *walk) start(i int) int {
 	n := i >> 6
@@ -211,6 +248,11 @@ type walks struct {
 	edges  []Edge   // memory that is left
 	starts []uint64 // likewise
 	room   int      // edges that may still be kept
+
+	// Code on the other side that is likely the same: walks over it, whose they are, and partners by AtomID.
+	other   *walks
+	h       *Graph
+	partner []AtomID
 }
 
 const keptEdges = 1 << 16
@@ -238,19 +280,33 @@ func (k *walks) walk(g *Graph, a AtomID, scratch *walk) *walk {
 	if len(k.edges) < 64 {
 		k.edges = make([]Edge, 512)
 	}
-	if n := startWords(g.Atoms[a].Size); len(k.starts) < n {
-		k.starts = make([]uint64, max(n, 512))
+	w := walk{edges: k.edges[:0]}
+	if !k.likeOther(g, a, &w) {
+		if n := startWords(g.Atoms[a].Size); len(k.starts) < n {
+			k.starts = make([]uint64, max(n, 512))
+		}
+		w.starts = k.starts
+		g.walk(a, &w)
+		k.starts = k.starts[len(w.starts):]
+		w.starts = slices.Clip(w.starts)
 	}
-	w := walk{edges: k.edges[:0], starts: k.starts}
-	g.walk(a, &w)
 	n := len(w.edges)
 	k.edges = w.edges[n:cap(w.edges)] // the old memory, or what it outgrew that for
-	k.starts = k.starts[len(w.starts):]
-	w.edges, w.starts = w.edges[:n:n], slices.Clip(w.starts)
+	w.edges = w.edges[:n:n]
 	k.room -= n
 	k.list = append(k.list, w)
 	k.at[a] = int32(len(k.list))
 	return &k.list[len(k.list)-1]
+}
+
+// likeOther makes the walk over code from that over its partner on the other side.
+func (k *walks) likeOther(g *Graph, y AtomID, w *walk) bool {
+	if k.other == nil || k.partner[y] == 0 {
+		return false
+	}
+	x := k.partner[y]
+	like := k.other.of(x)
+	return like != nil && like.starts != nil && bytes.Equal(k.h.Bytes(x), g.Bytes(y)) && g.walkLike(y, k.h, x, like, w)
 }
 
 // relocEdge makes the edge of a relocation; end is the end of its instruction, for code.

@@ -15,3 +15,18 @@ func (g *Graph) PrimaryName(name string) string {
 	}
 	return ""
 }
+
+// WalkLike gives what a walk over code finds when it is made from that over equal code of the other side.
+func WalkLike(h, g *Graph, x, y AtomID) (edges []Edge, decoded, ok bool) {
+	var wx, w walk
+	h.walk(x, &wx)
+	ok = g.walkLike(y, h, x, &wx, &w)
+	return w.edges, w.decoded, ok
+}
+
+// Start gives the instruction of an atom that holds byte i.
+func (g *Graph) Start(a AtomID, i int) int {
+	var w walk
+	g.walk(a, &w)
+	return w.start(i)
+}
