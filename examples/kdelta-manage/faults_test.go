@@ -58,6 +58,29 @@ func TestFaultsInstall(t *testing.T) {
 	require.Equal(t, []string{"load first"}, m.ops)
 }
 
+// Where the systemd unit cannot be written nothing is installed.
+func TestFaultsUnit(t *testing.T) {
+	m := newMachine(t, "6.1-idle")
+	units := filepath.Join(m.dir, "units")
+	require.NoError(t, os.Mkdir(units, 0o755))
+	clitest.Disk(t, units)
+	file := m.module("first", release, false, "cmdline_proc_show")
+	refused := func(says string, left ...string) {
+		code, _, errs := m.do("install", file)
+		require.Equal(t, exitRefused, code)
+		require.Contains(t, errs, says)
+		require.Empty(t, clitest.Files(t, filepath.Join(m.dir, "store")))
+		require.Equal(t, left, clitest.Files(t, units))
+	}
+	filler := clitest.Fill(t, units)
+	refused("no space left on device", filepath.Base(filler))
+	require.NoError(t, os.Remove(filler))
+	require.NoError(t, os.WriteFile(filepath.Join(units, "multi-user.target.wants"), nil, 0o600))
+	refused("not a directory", "multi-user.target.wants")
+	clitest.ReadOnly(t, units)
+	refused("read-only file system", "multi-user.target.wants")
+}
+
 // A module file that is cut short, empty or a directory is never loaded or installed.
 func TestFaultsModule(t *testing.T) {
 	m := newMachine(t, "6.1-idle")
@@ -87,9 +110,9 @@ func TestFaultsInterrupt(t *testing.T) {
 	data = append(data, make([]byte, 4<<20)...) // nothing says that an ELF file ends with its sections
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 	installed := filepath.Join(m.dir, "store", release, "big.ko")
-	n := 40
+	n := 24
 	if testing.Short() {
-		n = 10
+		n = 8
 	}
 	clitest.Interrupt(t, n, 0, func() *exec.Cmd {
 		require.NoError(t, os.RemoveAll(filepath.Join(m.dir, "store")))
