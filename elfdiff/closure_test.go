@@ -175,6 +175,11 @@ func TestClose(t *testing.T) {
 		// What travels.
 		{name: "a function that is there", before: callee("g", ".text.g", local, fentry), refs: []string{"g"}},
 		{name: "a new function, and what it needs", before: onlyNew(both(callee("g", ".text.g", local, fentry, "h"), callee("h", ".text.h", local, fentry), callee("i", ".text.i", local, fentry))), refs: []string{"g"}, has: "g h"},
+		{name: "its parts, and no filling behind it", after: func(a *asm, p bool) {
+			a.raw(0xcc, 0xcc, 0xcc, 0xcc)
+			callee("g", ".text.g", global, fentry)(a, p)
+			callee("f.cold", ".text.unlikely.f", local, nil)(a, p)
+		}, has: "f.cold"},
 		{name: "a string", before: strings_, refs: []string{".rodata.str"}, has: ".rodata.str+0"},
 		{name: "a variable that is there", before: data_(".data.v", data, "v", local), refs: []string{"v"}},
 		{name: "a new variable", before: onlyNew(data_(".data.v", data, "v", local)), refs: []string{"v"}, has: "v"},

@@ -282,6 +282,12 @@ func TestUndecodable(t *testing.T) {
 		a := newAsm(t)
 		a.section(".text", text)
 		for _, p := range before {
+			if p.name == "" {
+				for range p.size {
+					a.raw(p.ret)
+				}
+				continue
+			}
 			a.label(p.name, p.size, elf.STB_GLOBAL, elf.STT_FUNC)
 			for range p.size - 2 {
 				a.raw(0x90)
@@ -292,15 +298,15 @@ func TestUndecodable(t *testing.T) {
 		a.raw(0xe8, 0xeb, 0xff, 0xff, 0xff, 0x06, 0x06, 0xc3) // a call 16 bytes back, then none of 64-bit code
 		return a.graph()
 	}
-	g, h := piece{"g", 16, 0x90}, piece{"h", 16, 0x90}
+	g, h, fill := piece{"g", 16, 0x90}, piece{"h", 16, 0x90}, piece{"", 16, 0x90}
 	for _, c := range []struct {
 		name string
 		x, y []piece
 		same bool
 	}{
-		{"alone", nil, nil, true}, {"the same", []piece{g, h}, []piece{g, h}, true}, {"exchanged", []piece{g, h}, []piece{h, g}, false}, {"another", []piece{g}, []piece{h}, false},
+		{"alone", nil, nil, true}, {"alone, then not", nil, []piece{g}, false}, {"not alone, then alone", []piece{g}, nil, false}, {"the same", []piece{g, h}, []piece{g, h}, true}, {"exchanged", []piece{g, h}, []piece{h, g}, false}, {"another", []piece{g}, []piece{h}, false},
 		{"one more before", []piece{h}, []piece{g, h}, false}, {"cut otherwise", []piece{{"g", 16, 0x90}, {"h", 16, 0x90}}, []piece{{"g", 20, 0x90}, {"h", 12, 0x90}}, false},
-		{"another body there", []piece{g}, []piece{{"g", 16, 0xf4}}, true},
+		{"another body there", []piece{g}, []piece{{"g", 16, 0xf4}}, true}, {"filling there", []piece{g, fill}, []piece{g, fill}, true}, {"another filling there", []piece{g, fill}, []piece{g, {"", 16, 0xcc}}, false},
 	} {
 		d := testutil.Diff(t, build(c.x...), build(c.y...))
 		if got := statusOf(t, d, "f") == elfdiff.Unchanged; got != c.same {
@@ -362,7 +368,8 @@ func TestIndexedStrings(t *testing.T) {
 		{"inside a piece", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "cc"), true},
 		{"inside a piece, and what follows changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "ddd"), false},
 		{"inside a piece, and what is before changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "dd", "bb", "cc"), true},
-		{"by a label", build(true, 1, "aa", "bb", "cc"), build(true, 1, "aa", "bb", "dd"), true},
+		{"by a label", build(true, 1, "aa", "bb", "cc"), build(true, 1, "aa", "bb", "ddd"), true},
+		{"by a label, that moves", build(true, 1, "aa", "bb", "cc"), build(true, 1, "ccc", "bb", "aa"), true},
 		{"by a label, another place", build(true, 1, "aa", "bb", "cc"), build(true, 0, "aa", "bb", "cc"), false},
 	} {
 		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
