@@ -245,6 +245,8 @@ func TestSourcesDisagree(t *testing.T) {
 		{"a part, the other way round", numbers(0, 10), numbers(0, 100), ""},
 		{"nothing", numbers(0, 10), numbers(10, 20), "only 0 of 10"},
 		{"one twice", []string{"a", "b"}, []string{"a", "b", "b"}, "1 names do not occur as often as in one: b (1 and 2)"},
+		{"twice each", []string{"b", "c"}, []string{"b", "b", "c", "c"}, "2 names do not occur as often as in one: b (1 and 2), c (1 and 2)"},
+		{"one once", []string{"a", "b", "b"}, []string{"a", "b"}, "1 names do not occur as often as in one: b (2 and 1)"},
 		{"many twice", numbers(0, 7), slices.Concat(numbers(0, 7), numbers(0, 7)), "7 names do not occur as often as in one: f0 (1 and 2), f1 (1 and 2), f2 (1 and 2), f3 (1 and 2), f4 (1 and 2)"},
 	} {
 		_, ds := symbols.NewOracle("vmlinux", list("one", c.a...), list("two", c.b...))
@@ -446,5 +448,64 @@ func TestHiddenNames(t *testing.T) {
 		if slices.Contains(got, name) == hidden {
 			t.Errorf("%s: hidden %v, want %v", name, !hidden, hidden)
 		}
+	}
+}
+
+// TestSourcesOfOneKind: sources that tell less do not stand in the way of others, nor does what they leave out get lost.
+func TestSourcesOfOneKind(t *testing.T) {
+	rows := []row{{"FILE", "a.c", 0, 0, ""}, {"lf", "dup", 0x100, 16, ""}, {"lf", "a1", 0x110, 16, ""}, {"FILE", "b.c", 0, 0, ""}, {"lf", "dup", 0x200, 16, ""}, {"lf", "b1", 0x210, 16, ""}}
+	swapped := slices.Clone(rows)
+	swapped[1].addr, swapped[2].addr = 0x300, 0x310
+	linked, other := kernel("linked", rows...), kernel("other", swapped...)
+	whole := obj(t, "vmlinux.o", row{"FILE", "a.c", 0, 0, ""}, row{"lf", "dup", 0, 16, ".text.dup"}, row{"lf", "a1", 0, 16, ".text.a1"}, row{"FILE", "b.c", 0, 0, ""}, row{"lf", "dup", 16, 16, ".text.dup"}, row{"lf", "b1", 0, 16, ".text.b1"})
+	unlinked := symbols.FromELF(whole, "vmlinux.o")
+	f := obj(t, "b.o", row{"FILE", "b.c", 0, 0, ""}, row{"lf", "dup", 0, 16, ".text.dup"}, row{"lf", "b1", 0, 16, ".text.b1"}, row{"gf", "g", 0, 16, ".text.g"})
+	g := kernel("globals", row{"gf", "g", 0x500, 16, ""})
+	for _, c := range []struct {
+		name    string
+		sources []symbols.Source
+		sym     string
+		pos     int
+		text    string
+	}{
+		{"not linked", []symbols.Source{unlinked}, "b1", 0, "vmlinux.o: the only symbol"},
+		{"not linked, then linked", []symbols.Source{unlinked, linked}, "dup", 2, "linked: file b.c"},
+		{"linked, then not", []symbols.Source{linked, unlinked}, "dup", 2, "linked: file b.c"},
+		{"not linked, then two that disagree", []symbols.Source{unlinked, linked, other}, "dup", -1, "makes it number 2; other"},
+		{"a source without it first", []symbols.Source{linked, g}, "g", 0, "globals: the only symbol"},
+	} {
+		o, _ := symbols.NewOracle("vmlinux", c.sources...)
+		a := o.Position(f, symbol(t, f, c.sym))
+		if want(t, a, c.pos, c.text); t.Failed() {
+			t.Fatal(c.name)
+		}
+		if c.pos < 0 && (len(a.Candidates) != 2 || a.Candidates[0].Pos != 1 || a.Candidates[1].Pos != 2 || a.Candidates[0].File != "a.c" || a.Candidates[1].File != "b.c") {
+			t.Errorf("%s: %+v", c.name, a.Candidates)
+		}
+	}
+	// The .ko and the loaded module.
+	m := obj(t, "m.ko", row{"FILE", "a.c", 0, 0, ""}, row{"lf", "f", 0, 16, ".text.f"}, row{"lf", "early", 0, 16, ".init.text"}, row{"lf", "once", 16, 16, ".init.text"},
+		row{"FILE", "b.c", 0, 0, ""}, row{"lf", "f", 0, 16, ".text.g"}, row{"lf", "early", 32, 16, ".text"}, row{"lf", "own", 64, 16, ".text"})
+	ko := symbols.FromELF(m, "m")
+	ts, err := symbols.ParseKallsyms("kallsyms", []byte("0 t f\t[m]\n0 t f\t[m]\n0 t early\t[m]\n0 t own\t[m]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := ts[len(ts)-1]
+	ids := map[string]object.SymID{} // the last of each name
+	for i := range m.Symbols {
+		ids[m.Symbols[i].Name] = object.SymID(i)
+	}
+	for _, sources := range [][]symbols.Source{{ko, loaded}, {loaded, ko}} {
+		o, _ := symbols.NewOracle("m", sources...)
+		want(t, o.Position(m, ids["early"]), -1, "while the module loads it is the 2-th of its name")
+		want(t, o.Position(m, ids["once"]), -1, "loses it")
+		want(t, o.Position(m, ids["own"]), 0, "m.ko: the only symbol")
+		if a := o.Position(m, ids["f"]); !a.Known || a.Pos != 2 || a.Method != symbols.MethodFile || strings.Contains(a.Evidence, "counted in the loaded module") {
+			t.Errorf("%+v", a)
+		}
+	}
+	if a := oracle(t, "m", loaded).Global("own"); !a.Known || a.Pos != 0 || strings.Contains(a.Evidence, "loaded") {
+		t.Errorf("%+v", a)
 	}
 }

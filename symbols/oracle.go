@@ -254,7 +254,7 @@ func (o *Oracle) checkLocated(l *Located) []diag.Diagnostic {
 
 // hides reports whether the kernel leaves a symbol of the object out of its own table by rule.
 func (o *Oracle) hides(f *object.File, id object.SymID) bool {
-	e := Entry{Name: f.Symbols[id].Name, Bind: f.Symbols[id].Info >> 4}
+	e := Entry{Name: f.Symbols[id].Name}
 	return e.Name == "" || o.object == Vmlinux && kallsymsHides(&e)
 }
 
@@ -393,7 +393,8 @@ func (o *Oracle) settle(name string, votes []vote) Answer {
 			}
 			continue
 		}
-		if !agree(best, v) {
+		// Init symbols do not matter here: with them or without, a place has the same number, or had no vote.
+		if best.x.rank[best.k] != v.x.rank[v.k] {
 			return Answer{Code: diag.SymposConflict, Candidates: o.candidates(name),
 				Evidence: fmt.Sprintf("%s: %s makes it number %d; %s: %s makes it number %d", best.x.t.Name, best.evidence, best.x.rank[best.k], v.x.t.Name, v.evidence, v.x.rank[v.k])}
 		}
@@ -419,13 +420,6 @@ func (o *Oracle) settle(name string, votes []vote) Answer {
 		}
 	}
 	return a
-}
-
-func agree(a, b *vote) bool {
-	if a.x.t.Core || b.x.t.Core {
-		return a.x.coreRank(a.k) == b.x.coreRank(b.k)
-	}
-	return a.x.rank[a.k] == b.x.rank[b.k]
 }
 
 // candidates lists the symbols of a name, those of the first source that has several.

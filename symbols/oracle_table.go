@@ -428,14 +428,7 @@ func (x *index) members(g int32) []int32 { return x.places[x.start[g]:x.start[g+
 
 func (x *index) entry(k int32) *Entry { return &x.t.Entries[x.order[k]] }
 
-// coreRank and coreCount count as the kernel does when a module's initialisation is over.
-func (x *index) coreRank(k int32) int32 {
-	if x.core == nil {
-		return x.rank[k]
-	}
-	return x.core[k]
-}
-
+// coreCount counts as the kernel does when a module's initialisation is over.
 func (x *index) coreCount(g int32) int32 {
 	if x.ncore == nil {
 		return x.count[g]

@@ -148,6 +148,8 @@ func TestParseExact(t *testing.T) {
 		{"vtable.x", "vtable.x", "", StaticLocal},
 		{"__func__.f", "__func__.f", "", StaticLocal | Content | Disposable},
 		{"f..__key", "f..__key", "", StaticLocal | Disposable},
+		{"f.__func__", "f.__func__", "", StaticLocal | Content | Disposable},
+		{"f.__func__.x.2", "f.__func__.x", "", StaticLocal | Content | Disposable | Numbered},
 		// A hash has sixteen digits.
 		{".Lanon.0123456789abcdef.1", ".Lanon", "", Label | Content | Hashed | Numbered},
 		{".Lanon.0123456789abcde.1", ".Lanon.0123456789abcde", "", Label | Numbered},
