@@ -18,7 +18,7 @@ func TestRuleFlags(t *testing.T) {
 	var b strings.Builder
 	for _, r := range Rules() {
 		f, u := Parse(r.Example), Parse(r.Unlike)
-		fmt.Fprintf(&b, "%s: %s -> %s of %q, %v; beside it %s -> %s of %q, %v\n", r.Name, r.Example, f.Key, f.Parent, f.Flags, r.Unlike, u.Key, u.Parent, u.Flags)
+		fmt.Fprintf(&b, "%s: %s -> %s of %q, %v (promised: %v); beside it %s -> %s of %q, %v\n", r.Name, r.Example, f.Key, f.Parent, f.Flags, r.Flags, r.Unlike, u.Key, u.Parent, u.Flags)
 	}
 	path := filepath.Join("testdata", "flags.txt")
 	if *updateFlags {

@@ -1,6 +1,8 @@
 package symbols_test
 
 import (
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -507,5 +509,136 @@ func TestSourcesOfOneKind(t *testing.T) {
 	}
 	if a := oracle(t, "m", loaded).Global("own"); !a.Known || a.Pos != 0 || strings.Contains(a.Evidence, "loaded") {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestMadeLocal: a global symbol of an object may be a local one of the kernel. Its namesakes have to be local, too, and somebody
+// has to know which one it is.
+func TestMadeLocal(t *testing.T) {
+	f := obj(t, "b.o", row{"FILE", "b.c", 0, 0, ""}, row{"gf", "g", 0, 16, ".text.g"}, row{"lf", "b1", 0, 16, ".text.b1"})
+	rows := func(first, second string) []row {
+		return []row{{"FILE", "a.c", 0, 0, ""}, {first, "g", 0x100, 16, ""}, {"lf", "a1", 0x110, 16, ""}, {"FILE", "b.c", 0, 0, ""}, {second, "g", 0x200, 16, ""}, {"lf", "b1", 0x210, 16, ""}}
+	}
+	at := func(addr uint64) *symbols.Located {
+		return &symbols.Located{Source: "run-pre", File: f, Addr: map[object.SymID]uint64{symbol(t, f, "g"): addr}}
+	}
+	for _, c := range []struct {
+		name    string
+		sources []symbols.Source
+		pos     int
+		text    string
+	}{
+		{"nobody knows", []symbols.Source{kernel("k", rows("lf", "lf")...)}, -1, "(0 are"},
+		{"somebody does", []symbols.Source{kernel("k", rows("lf", "lf")...), at(base + 0x200)}, 2, "run-pre puts it at"},
+		{"the first", []symbols.Source{kernel("k", rows("lf", "lf")...), at(base + 0x100)}, 1, "run-pre puts it at"},
+		{"one is global", []symbols.Source{kernel("k", rows("lf", "gf")...), at(base + 0x100)}, 2, "only global"},
+		{"two are", []symbols.Source{kernel("k", rows("gf", "gf")...), at(base + 0x100)}, -1, "(2 are"},
+	} {
+		o, _ := symbols.NewOracle("vmlinux", c.sources...)
+		if want(t, o.Position(f, symbol(t, f, "g")), c.pos, c.text); t.Failed() {
+			t.Fatal(c.name)
+		}
+	}
+}
+
+// TestRunLimits: what may lie between an object's own symbols, and what may not.
+func TestRunLimits(t *testing.T) {
+	const none = "no symbol of this name in kallsyms lies between"
+	f := obj(t, "b.o", row{"lf", "b1", 0, 16, ".text.b1"}, row{"lf", "dup", 0, 16, ".text.dup"}, row{"lf", "b2", 0, 16, ".text.b2"}, row{"lf", "c1", 0, 16, ".text.unlikely.c1"}, row{"lf", "twice", 0, 16, ".text.x"}, row{"lf", "twice", 0, 16, ".text.y"},
+		row{"wf", "w", 0, 16, ".text.w"})
+	for _, c := range []struct {
+		name, text, sym string
+		pos             int
+		why             string
+	}{
+		{"between", "0 t dup\n0 t b1\n0 t dup\n0 t b2\n0 t c1\n0 t twice\n", "dup", 2, "between b1 and b2"},
+		{"the other order", "0 t dup\n0 t b2\n0 t dup\n0 t b1\n0 t c1\n0 t twice\n", "dup", 2, "between b2 and b1"},
+		{"its own padding", "0 t dup\n0 t b1\n0 t __cfi_dup\n0 t __pfx_dup\n0 t dup\n0 t __pfx_b2\n0 t b2\n0 t c1\n0 t twice\n", "dup", 2, "between b1 and b2"},
+		{"padding of another", "0 t dup\n0 t b1\n0 t __pfx_x\n0 t dup\n0 t b2\n0 t c1\n0 t twice\n", "dup", -1, none},
+		{"much padding", "0 t dup\n0 t b1\n" + strings.Repeat("0 t __pfx_b1\n", 7) + "0 t dup\n0 t b2\n0 t c1\n0 t twice\n", "dup", 2, "between"},
+		{"too much padding", "0 t dup\n0 t b1\n" + strings.Repeat("0 t __pfx_b1\n", 8) + "0 t dup\n0 t b2\n0 t c1\n0 t twice\n", "dup", -1, none},
+		{"another between, with a short name", "0 t dup\n0 t b1\n0 t x\n0 t dup\n0 t __pfx_b2\n0 t b2\n0 t c1\n0 t twice\n", "dup", -1, none},
+		{"of another region", "0 t dup\n0 t b1\n0 t dup\n0 t c1\n0 t x\n0 t b2\n0 t twice\n", "dup", -1, none},
+		{"the first of the object", "0 t dup\n0 t b1\n0 t b2\n0 t c1\n0 t x\n0 t dup\n0 t twice\n", "dup", -1, none},
+		{"the last of the object", "0 t b1\n0 t b2\n0 t dup\n0 t x\n0 t dup\n0 t c1\n0 t twice\n", "dup", -1, none},
+		{"a weak end", "0 t dup\n0 t b1\n0 t dup\n0 W w\n0 t x\n0 t b2\n0 t c1\n0 t twice\n", "dup", -1, none},
+		{"the object has two", "0 t twice\n0 t b1\n0 t twice\n0 t b2\n0 t c1\n0 t dup\n", "twice", -1, "the object itself has 2 symbols of this name"},
+		{"a size that does not fit", "1 t dup\n1000 t b1\n1014 t dup\n1018 t b2\n1020 t c1\n1030 t twice\n", "dup", -1, "has another size"},
+	} {
+		ts, err := symbols.ParseKallsyms("kallsyms", []byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _ := symbols.NewOracle("vmlinux", ts[0])
+		if want(t, o.Position(f, symbol(t, f, c.sym)), c.pos, c.why); t.Failed() {
+			t.Fatal(c.name)
+		}
+	}
+}
+
+// TestSymIDs: the two lists have to be of one kind, and each entry's symbol its own.
+func TestSymIDs(t *testing.T) {
+	type list struct {
+		section string
+		typ     elf.SectionType
+		words   []uint64 // id and address, in turn
+		tail    int      // bytes behind them
+		rels    []object.Reloc
+	}
+	file := func(name string, l list) *object.File {
+		b := object.NewBuilder(object.Header{Type: elf.ET_REL})
+		var data []byte
+		for _, w := range l.words {
+			data = binary.LittleEndian.AppendUint64(data, w)
+		}
+		data = append(data, make([]byte, l.tail)...)
+		sec := b.AddSection(object.BuildSection{Name: l.section, Type: l.typ, Addralign: 8, Data: data})
+		for _, n := range []string{"a", "b"} {
+			b.AddSymbol(object.BuildSymbol{Name: n, Info: byte(elf.STB_GLOBAL) << 4})
+		}
+		for _, r := range l.rels {
+			b.AddReloc(sec, r)
+		}
+		text, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parseObject(t, name, text)
+	}
+	const r64 = elf.R_X86_64_64
+	for _, c := range []struct {
+		name string
+		edit func(orig, linked *list)
+		want string
+	}{
+		{"good", func(_, _ *list) {}, ""},
+		{"in another order", func(_, l *list) { l.words = []uint64{8, 0x2000, 7, 0x1000} }, ""},
+		{"more than asked for", func(o, l *list) { l.words[2] = 9; o.words[2] = 9 }, ""},
+		{"none in the object", func(o, _ *list) { o.section = "other" }, "vmlinux.o: 0x0: error: no section .klp.symid"},
+		{"none in the kernel", func(_, l *list) { l.section = "other" }, "vmlinux: 0x0: error: no section .klp.symid"},
+		{"of another type", func(_, l *list) { l.typ = elf.SHT_NOTE }, "vmlinux: 0x0: error: no section .klp.symid"},
+		{"cut, in the object", func(o, _ *list) { o.tail = 8 }, "not a list of entries of 16 bytes"},
+		{"cut, in the kernel", func(_, l *list) { l.tail = 1 }, "not a list of entries of 16 bytes"},
+		{"shorter", func(_, l *list) { l.words = l.words[:2] }, "has 1 entries, that of vmlinux.o has 2"},
+		{"an id twice", func(_, l *list) { l.words[2] = 7 }, "0x10: error: .klp.symid: id 7 stands twice"},
+		{"an id that the kernel lacks", func(_, l *list) { l.words[2] = 9 }, "0x10: error: .klp.symid: vmlinux lacks id 8"},
+		{"a relocation less", func(o, _ *list) { o.rels = o.rels[:1] }, "has 2 entries and 1 relocations"},
+		{"a relocation of an id", func(o, _ *list) { o.rels[1].Off = 16 }, "relocation 1 is not the address of entry 1"},
+		{"of another type of relocation", func(o, _ *list) { o.rels[0].Type = elf.R_X86_64_PC64 }, "relocation 0 is not the address of entry 0"},
+		{"beside a symbol", func(o, _ *list) { o.rels[0].Addend = 4 }, "relocation 0 is not the address of entry 0"},
+		{"a symbol twice", func(o, _ *list) { o.rels[1].Sym = o.rels[0].Sym }, "0x18: error: .klp.symid: symbol 1 stands twice"},
+	} {
+		orig := list{".klp.symid", elf.SHT_PROGBITS, []uint64{7, 0, 8, 0}, 0, []object.Reloc{{Off: 8, Type: r64, Sym: 1}, {Off: 24, Type: r64, Sym: 2}}}
+		linked := list{".klp.symid", elf.SHT_PROGBITS, []uint64{7, 0x1000, 8, 0x2000}, 0, nil}
+		c.edit(&orig, &linked)
+		l, err := symbols.SymIDs(file("vmlinux.o", orig), file("vmlinux", linked))
+		switch {
+		case c.want != "":
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %s", c.name, err, c.want)
+			}
+		case err != nil || len(l.Addr) != 2 || l.Addr[1] != 0x1000 || l.Addr[2] != 0x2000:
+			t.Errorf("%s: %+v, %v", c.name, l, err)
+		}
 	}
 }
