@@ -409,3 +409,41 @@ func TestDefinedElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryReference: whatever the first reference of a function is, the second counts, too.
+func TestEveryReference(t *testing.T) {
+	build := func(first string, off int64, second string, patched bool) *elfdiff.Graph {
+		a := newAsm(t)
+		variable := func(sec string, flags elf.SectionFlag, name string, bind elf.SymBind) {
+			a.section(sec, flags)
+			if name != "" {
+				a.label(name, 8, bind, elf.STT_OBJECT)
+			}
+			a.raw(1, 2, 3, 4, 5, 6, 7, 8)
+		}
+		a.b.SetSymbol(a.ref("number"), object.BuildSymbol{Name: "number", Shndx: elf.SHN_ABS, Value: 7, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)})
+		variable(".data.u", data, "u", elf.STB_GLOBAL)
+		variable(".data.v", data, "v", elf.STB_GLOBAL)
+		variable(".data.w", data, "w", elf.STB_WEAK)
+		variable(".rodata.CSWTCH.1", rodata, "CSWTCH.1", elf.STB_LOCAL)
+		variable(".rodata", rodata, "", 0)
+		a.fn("g", ".text.g", elf.STB_GLOBAL, func() { a.raw(0x90, 0x90, 0x90, 0xc3) })
+		if patched {
+			variable(".data.now", data, "now", elf.STB_GLOBAL)
+		}
+		a.section(".text.f", text)
+		a.lea(toRDI, first, off).lea(toRSI, second, 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		first string
+		off   int64
+	}{{"u", 0}, {"u", 4}, {"w", 0}, {"now", 0}, {"elsewhere", 0}, {"number", 0}, {"CSWTCH.1", 0}, {".rodata", 0}, {".rodata", 4}, {"g", 0}, {"g", 2}, {".data.u", 4}} {
+		for _, second := range []string{"u", "elsewhere", "v"} {
+			d := testutil.Diff(t, build(c.first, c.off, "v", false), build(c.first, c.off, second, true))
+			if got := statusOf(t, d, "f") == elfdiff.Unchanged; got != (second == "v") {
+				t.Errorf("%s+%d and v, then %s: same %v\n%s", c.first, c.off, second, got, dump(d))
+			}
+		}
+	}
+}
