@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/elfdiff/internal/testutil"
+	"github.com/kdelta/kdelta/pkg/diag"
 	"github.com/kdelta/kdelta/pkg/object"
 )
 
@@ -444,6 +447,52 @@ func TestEveryReference(t *testing.T) {
 			if got := statusOf(t, d, "f") == elfdiff.Unchanged; got != (second == "v") {
 				t.Errorf("%s+%d and v, then %s: same %v\n%s", c.first, c.off, second, got, dump(d))
 			}
+		}
+	}
+}
+
+// TestRefusedRelocations: what could not be compared is refused, at the limits.
+func TestRefusedRelocations(t *testing.T) {
+	a := newAsm(t)
+	a.section(".data.v", data)
+	a.label("v", 8, elf.STB_GLOBAL, elf.STT_OBJECT)
+	a.field(elf.R_X86_64_32, "w", 0).raw(0, 0, 0, 0)
+	a.flush()
+	good, err := a.b.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, rela := f.Section(".data.v").Offset, f.Section(".rela.data.v").Offset
+	const clean = -1
+	for _, c := range []struct {
+		typ  elf.R_X86_64
+		off  uint64
+		dirt int // a byte of the section that is not zero
+		want diag.Code
+	}{
+		{elf.R_X86_64_64, 0, clean, ""}, {elf.R_X86_64_64, 1, clean, diag.RelocOutside}, {elf.R_X86_64_32, 4, clean, ""}, {elf.R_X86_64_32, 5, clean, diag.RelocOutside},
+		{elf.R_X86_64_PC32, 4, clean, ""}, {elf.R_X86_64_PC32, 5, clean, diag.RelocOutside}, {elf.R_X86_64_16, 6, clean, ""}, {elf.R_X86_64_16, 7, clean, diag.RelocOutside},
+		{elf.R_X86_64_8, 7, clean, ""}, {elf.R_X86_64_8, 8, clean, diag.RelocOutside},
+		{elf.R_X86_64_32, 2, 1, ""}, {elf.R_X86_64_32, 2, 2, diag.RelocNonzero}, {elf.R_X86_64_32, 2, 5, diag.RelocNonzero}, {elf.R_X86_64_32, 2, 6, ""},
+		{elf.R_X86_64_8, 3, 3, diag.RelocNonzero}, {elf.R_X86_64_8, 3, 4, ""}, {elf.R_X86_64_64, 0, 7, diag.RelocNonzero},
+		{elf.R_X86_64_COPY, 0, clean, diag.RelocUnsupported}, {elf.R_X86_64_GLOB_DAT, 0, clean, diag.RelocUnsupported}, {elf.R_X86_64_RELATIVE, 0, clean, diag.RelocUnsupported},
+		{elf.R_X86_64_IRELATIVE, 0, clean, diag.RelocUnsupported}, {99, 0, clean, diag.RelocUnsupported}, {250, 0, clean, diag.RelocUnsupported}, {251, 0, clean, diag.RelocUnsupported},
+		{elf.R_X86_64_NONE, 7, 7, ""}, {elf.R_X86_64_GOTPCREL, 0, clean, ""},
+	} {
+		b := bytes.Clone(good)
+		binary.LittleEndian.PutUint64(b[rela:], c.off)
+		binary.LittleEndian.PutUint32(b[rela+8:], uint32(c.typ))
+		if c.dirt != clean {
+			b[at+uint64(c.dirt)] = 1
+		}
+		_, err := testutil.Analyze(b, "t.o")
+		e := (*diag.Error)(nil)
+		if ok := errors.As(err, &e); c.want == "" && err != nil || c.want != "" && (!ok || len(e.Diagnostics) != 1 || e.Diagnostics[0].Code != c.want || e.Diagnostics[0].Place.Offset != c.off) {
+			t.Errorf("%v at %d, byte %d: %v, want %s", c.typ, c.off, c.dirt, err, c.want)
 		}
 	}
 }
