@@ -112,6 +112,18 @@ func TestSourceFiles(t *testing.T) {
 		for _, f := range accounts(x, y, d) {
 			t.Errorf("%s: %s", c.name, f)
 		}
+		// What is left out when it has nothing to say gives its namesakes their numbers all the same.
+		ids := map[[2]elfdiff.UnitID]string{}
+		for i := range d.Functions {
+			ids[[2]elfdiff.UnitID{d.Functions[i].Orig, d.Functions[i].Patched}] = d.Functions[i].ID
+		}
+		brief := testutil.DiffOpts(t, x, y, &elfdiff.Options{Brief: true})
+		for i := range brief.Functions {
+			f := &brief.Functions[i]
+			if id := ids[[2]elfdiff.UnitID{f.Orig, f.Patched}]; f.ID != id || f.Status == elfdiff.Unchanged {
+				t.Errorf("%s: brief: %s, which is %v; in full %s", c.name, f.ID, f.Status, id)
+			}
+		}
 	}
 }
 

@@ -498,3 +498,27 @@ func TestFunctionFamilies(t *testing.T) {
 		}
 	}
 }
+
+// TestFallsInto: code that runs into the next function is changed with it, and not without.
+func TestFallsInto(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		end   []byte
+		falls bool
+	}{
+		{"ret", []byte{0xc3}, false}, {"jmp out of it", []byte{0xe9, 0, 1, 0, 0}, false}, {"jmp *", []byte{0xff, 0xe0}, false}, {"mov", []byte{0xb8, 1, 0, 0, 0}, true}, {"nop", []byte{0x90}, true}, {"je", []byte{0x74, 0}, true},
+		{"hlt, which may be left", []byte{0xf4}, true}, {"call of what does not return", []byte{0xe8, 0, 1, 0, 0}, false}, {"call *", []byte{0xff, 0xd0}, false}, {"call, then something", []byte{0xe8, 0, 1, 0, 0, 0x90}, true},
+		{"ud2", []byte{0x0f, 0x0b}, false}, {"int3", []byte{0xcc}, false}, {"ret and filling", []byte{0xc3, 0x90}, false}, {"ret and code", []byte{0xc3, 0xb8, 1, 0, 0, 0}, true},
+		{"code that ends behind ret, and filling", []byte{0xc3, 0xb8, 1, 0, 0, 0, 0xc3, 0x90}, false}, {"what does not decode", []byte{0x06}, false}, {"nothing else", nil, true},
+	} {
+		a := newAsm(t)
+		a.section(".text", text)
+		a.label("f", len(c.end)+1, elf.STB_GLOBAL, elf.STT_FUNC)
+		a.raw(0x90).raw(c.end...)
+		a.label("g", 1, elf.STB_GLOBAL, elf.STT_FUNC)
+		a.raw(0xc3)
+		if got := len(members(t, a.graph(), ".text")) == 2; got != c.falls {
+			t.Errorf("%s: %v, want %v", c.name, got, c.falls)
+		}
+	}
+}
