@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -127,6 +128,11 @@ func believed(a, b *elfdiff.Graph, d *elfdiff.Delta) (faults []string) {
 		dx, dy := a.Bytes(x), b.Bytes(y)
 		ex, _ = a.Edges(x, ex[:0])
 		ey, _ = b.Edges(y, ey[:0])
+		if at.Kind.Code() && bytes.Equal(dx, dy) {
+			if like, _, ok := elfdiff.WalkLike(a, b, x, y); ok && !slices.Equal(like, ey) {
+				fail("what is made of the original's references is not what it has")
+			}
+		}
 		free := make([]bool, min(len(dx), len(dy))) // there may be no bytes, whatever the size
 		n := [2]map[string]int{{}, {}}
 		for side, es := range [][]elfdiff.Edge{ex, ey} {
