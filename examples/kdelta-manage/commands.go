@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -19,8 +18,6 @@ import (
 const codeFile diag.Code = "file-unreadable"
 
 const maxModule = 256 << 20
-
-func flags(c *command) *flag.FlagSet { return flag.NewFlagSet(c.Name, flag.ContinueOnError) }
 
 // readModule reads a module file; false: it could not, the report says why and the code is the exit code.
 func readModule(r *report, file string) (*livepatch.Module, int) {
@@ -84,7 +81,7 @@ loading it: release, lockdown, signatures, functions that another patch replaces
 that cannot be traced or are not there, other users of ftrace, a running
 transition. Changes nothing. Without root some of it cannot be seen.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		o.systemFlags(fs)
 		args, err := c.Parse(e, fs, args, 1, 1)
 		if err != nil {
@@ -126,7 +123,7 @@ patches that it replaced are unloaded.
 --installed loads what install has put into the store for the running kernel, in
 order, except what a later one replaces and what is loaded already.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o, lo := flags(c), options{}, livepatch.Options{}
+		fs, o, lo := c.Flags(), options{}, livepatch.Options{}
 		o.systemFlags(fs)
 		o.storeFlags(fs)
 		o.changeFlags(fs)
@@ -226,7 +223,7 @@ Disables the patch, waits until no task runs its functions any more, and unloads
 its module. If that does not happen in time, the patch is enabled again. A patch
 that has no effect any more is unloaded only.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		o.systemFlags(fs)
 		o.changeFlags(fs)
 		o.waitFlags(fs)
@@ -272,7 +269,7 @@ Lists the live patches in the order of the stack, the oldest first, with the
 functions that they replace. "not in effect": a newer patch has the function too.
 Modules of patches that were disabled or replaced are listed as inactive.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		o.systemFlags(fs)
 		o.storeFlags(fs)
 		installed := fs.Bool("installed", false, "list what is installed for boot, for all kernels")
@@ -313,7 +310,7 @@ the tasks that a transition waits for, with their stacks (for root). With NAME
 the exit code is 0 when that patch is in effect, else 1; without it, 1 when a
 transition runs.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		o.systemFlags(fs)
 		args, err := c.Parse(e, fs, args, 0, 1)
 		if err != nil {
@@ -369,7 +366,7 @@ nowhere. When time runs out the transition goes on (exit code 4), except with
 it, which is unsafe where the patch relies on the kernel's consistency model, and
 the modules of patches that this takes out of effect can never be unloaded.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		o.systemFlags(fs)
 		o.changeFlags(fs)
 		o.waitFlags(fs)
@@ -445,7 +442,7 @@ the systemd unit ` + livepatch.UnitName + `, which loads what is there before th
 network comes up, unless the kernel's command line says kdelta.livepatch=0.
 Loads nothing now.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		fs.BoolVar(&o.json, "json", false, "print a document (kdelta-manage schema) instead of text")
 		o.storeFlags(fs)
 		o.changeFlags(fs)
@@ -489,7 +486,7 @@ var removeCommand = &command{
 Takes the module out of the store, and the systemd unit away with the last one.
 Unloads nothing now.`,
 	Run: func(e *env, c *command, args []string) int {
-		fs, o := flags(c), options{}
+		fs, o := c.Flags(), options{}
 		fs.StringVar(&o.release, "release", "", "kernel `RELEASE` that it is installed for; without it all")
 		fs.BoolVar(&o.json, "json", false, "print a document (kdelta-manage schema) instead of text")
 		o.storeFlags(fs)

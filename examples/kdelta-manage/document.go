@@ -2,7 +2,6 @@ package main
 
 import (
 	_ "embed"
-	"flag"
 	"fmt"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ var schemaCommand = &command{
 	Short: "print the JSON schema of what --json gives",
 	Long:  "Prints the JSON Schema (draft 2020-12) of the document " + schemaName + ".",
 	Run: func(e *env, c *command, args []string) int {
-		if _, err := c.Parse(e, flag.NewFlagSet(c.Name, flag.ContinueOnError), args, 0, 0); err != nil {
+		if _, err := c.Parse(e, c.Flags(), args, 0, 0); err != nil {
 			return cli.Fail(err)
 		}
 		_, e.Fault = e.Out.WriteString(schemaText)

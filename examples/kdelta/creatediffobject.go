@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -45,7 +44,7 @@ is no OUT. 64: wrong usage.`,
 
 func runCreateDiffObject(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	var debug, arch bool
 	for _, name := range []string{"d", "debug"} {
 		fs.BoolVar(&debug, name, false, "print notes too")

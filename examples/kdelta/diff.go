@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -57,7 +56,7 @@ func (p *pins) Set(s string) error {
 }
 
 func runDiff(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	asJSON := fs.Bool("json", false, "write the document "+report.DiffSchema+" (kdelta schema prints its schema)")
 	all := fs.Bool("all", false, "list unchanged functions and data too")
 	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 
 	"github.com/kdelta/kdelta/elfdiff"
 	"github.com/kdelta/kdelta/examples/internal/cli"
@@ -35,7 +34,7 @@ no such symbol, or the objects cannot be compared.`,
 }
 
 func runExplain(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	asJSON := fs.Bool("json", false, "write the document "+report.ExplainSchema)
 	noLines := fs.Bool("no-lines", false, "count line numbers like any other change")
 	color := fs.Bool("color", false, "colour the text")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 
 	"github.com/kdelta/kdelta/examples/internal/cli"
@@ -30,7 +29,7 @@ Exit code 0: written. 1: wrong usage, or a file that cannot be read or written.
 
 func runFinalize(e *env, c *command, args []string) int {
 	e.trouble = patchTrouble
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	out := fs.String("o", "", "write the module to `OUT.ko`")
 	static := fs.Bool("static", false, "add static tables and the module's start")
 	noReplace := fs.Bool("no-replace", false, "with --static: the patch adds to active ones instead of replacing them")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -63,7 +62,7 @@ type exportsDoc struct {
 }
 
 func runKernel(e *env, c *command, args []string) int {
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	asJSON := fs.Bool("json", false, "write the document "+kernelSchema+" to standard output (kdelta schema --kernel prints its schema)")
 	arg, err := c.Parse(e, fs, args, 1, 1)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ Exit code 0: written, or nothing changed and there is no OUT. 255: anything else
 
 func runKlpDiff(e *env, c *command, args []string) int {
 	e.trouble = exitKlpDiff
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	var debug bool
 	unproved := fs.Bool("no-verify", false, "write without the proof that kdelta verify gives")
 	for _, name := range []string{"d", "debug", "debug-correlate", "debug-clone"} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,7 +76,7 @@ func runModule(e *env, c *command, args []string) int {
 
 func parseModule(e *env, c *command, args []string) (*moduleArgs, error) {
 	a := &moduleArgs{rules: kernel.Rules()}
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	fs.StringVar(&a.out, "o", "", "write the module to `OUT.ko`")
 	fs.StringVar(&a.kernel, "kernel", "", "the image of the kernel: `VMLINUZ`")
 	fs.StringVar(&a.opts.Name, "name", "", "the name of the module: `N`")

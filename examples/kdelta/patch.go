@@ -129,7 +129,7 @@ func (e *env) tell(r *report.Patch, json bool, code int) {
 
 func parsePatch(e *env, c *command, args []string) (*patchArgs, error) {
 	a := &patchArgs{}
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	fs.StringVar(&a.out, "o", "", "write the patch object to `OUT`")
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.PatchSchema+" to standard output (kdelta schema --patch prints its schema)")
 	fs.BoolVar(&a.unproved, "no-verify", false, "write without the proof that kdelta verify gives")

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"debug/elf"
-	"flag"
 	"fmt"
 	"slices"
 
@@ -80,7 +79,7 @@ type runPreFinding struct {
 
 func runRunPre(e *env, c *command, args []string) int {
 	e.trouble = verifyTrouble
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	kernelPath := fs.String("kernel", "", "the image of the kernel: `VMLINUZ`")
 	cache := fs.String("cache", "", "keep what images say in `DIR`")
 	asJSON := fs.Bool("json", false, "write the document "+runPreSchema+" to standard output (kdelta schema --run-pre prints its schema)")

@@ -2,7 +2,6 @@ package main
 
 import (
 	_ "embed"
-	"flag"
 
 	"github.com/kdelta/kdelta/examples/internal/cli"
 	"github.com/kdelta/kdelta/pkg/report"
@@ -24,7 +23,7 @@ var schemaCommand = &command{
 		report.ExplainSchema + ", with --verify of " + report.VerifySchema +
 		", with --tree of a line of " + report.TreeSchema + ", with --kernel of " + kernelSchema + ", with --run-pre of " + runPreSchema + ".",
 	Run: func(e *env, c *command, args []string) int {
-		fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+		fs := c.Flags()
 		text, n := report.Schema(), 0
 		for _, s := range []struct {
 			flag, name, text string

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -74,7 +73,7 @@ type verifyArgs struct {
 
 func parseVerify(e *env, c *command, args []string) (*verifyArgs, error) {
 	a := &verifyArgs{}
-	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs := c.Flags()
 	fs.BoolVar(&a.json, "json", false, "write the document "+report.VerifySchema+" to standard output (kdelta schema --verify prints its schema)")
 	fs.BoolVar(&a.verbose, "v", false, "print what each level covered")
 	a.rules = kernel.Rules()

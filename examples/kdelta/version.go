@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"runtime/debug"
 
@@ -14,7 +13,7 @@ var versionCommand = &command{
 	Short: "print what this binary was built from",
 	Long:  "Prints the module's version, the commit where it is known, the Go version and the version of the rules.",
 	Run: func(e *env, c *command, args []string) int {
-		if _, err := c.Parse(e, flag.NewFlagSet(c.Name, flag.ContinueOnError), args, 0, 0); err != nil {
+		if _, err := c.Parse(e, c.Flags(), args, 0, 0); err != nil {
 			return cli.Fail(err)
 		}
 		version, commit, goVersion := "unknown", "", ""

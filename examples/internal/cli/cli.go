@@ -114,6 +114,14 @@ func Fail(err error) int {
 	return ExitTrouble
 }
 
+// Flags gives an empty set of flags.
+func (c *Command[E]) Flags() *flag.FlagSet {
+	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // ParseEach tells
+	fs.Usage = func() {}
+	return fs
+}
+
 // Parse reads flags, which may stand between and after the arguments, and gives the arguments, of
 // which there are least to most. On error it has told the user; Fail gives the exit code.
 func (c *Command[E]) Parse(e E, fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
@@ -135,8 +143,6 @@ func (c *Command[E]) Parse(e E, fs *flag.FlagSet, args []string, least, most int
 // ParseEach is Parse for commands in which it matters what flags stand before an
 // argument: it gives arguments to f as they come.
 func (c *Command[E]) ParseEach(e E, fs *flag.FlagSet, args []string, f func(arg string)) error {
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"strings"
 	"syscall"
@@ -26,7 +25,7 @@ var program = cli.Program{Name: "prog", About: "greets.", Exits: "exit codes:\n 
 
 var commands = []*cli.Command[*env]{
 	{Name: "greet", Args: "NAME [NAME]", Short: "greet somebody", Long: "\nGreets.", Run: func(e *env, c *cli.Command[*env], args []string) int {
-		fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+		fs := c.Flags()
 		loud := fs.Bool("loud", false, "shout")
 		fs.Int("n", 1, "`N` times")
 		names, err := c.Parse(e, fs, args, 1, 2)
@@ -37,7 +36,7 @@ var commands = []*cli.Command[*env]{
 		return 0
 	}},
 	{Name: "order", Short: "tell what stands where", Run: func(e *env, c *cli.Command[*env], args []string) int {
-		fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+		fs := c.Flags()
 		of := fs.String("of", "", "what follows")
 		if err := c.ParseEach(e, fs, args, func(arg string) { fmt.Fprintf(e.Out, "%s of %s\n", arg, *of) }); err != nil {
 			return cli.Fail(err)
