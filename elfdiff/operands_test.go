@@ -496,3 +496,55 @@ func TestRefusedRelocations(t *testing.T) {
 		}
 	}
 }
+
+// TestReplacementOwners: replacement code, and table entries for places in it, belong to the function that it is put into.
+func TestReplacementOwners(t *testing.T) {
+	const no = elfdiff.NoField
+	build := func(a1, b1 byte, last int64) *elfdiff.Graph {
+		a := newAsm(t)
+		for _, n := range []string{"f", "g"} {
+			a.fn(n, ".text."+n, elf.STB_GLOBAL, func() { a.raw(0x90, 0x90, 0x90, 0x90, 0x90, 0xc3) })
+		}
+		a.section(".altrepl", text)
+		a.raw(0xb8, a1, 0, 0, 0, 0xb8, b1, 0, 0, 0)
+		a.section("sites", rodata) // stands before what says where these places are
+		a.field(elf.R_X86_64_PC32, ".altrepl", 5)
+		a.section("alt", rodata)
+		a.field(elf.R_X86_64_PC32, ".text.f", 0).field(elf.R_X86_64_PC32, ".altrepl", 0).raw(5, 5)
+		a.field(elf.R_X86_64_PC32, ".text.g", 0).field(elf.R_X86_64_PC32, ".altrepl", last).raw(5, 5)
+		a.flush()
+		b, err := a.b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := object.Parse(b, object.Options{Name: "t.o"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := elfdiff.Analyze(context.Background(), f, &elfdiff.Rules{Tables: []elfdiff.Table{
+			{Section: "alt", Entry: 10, Refs: []int{0, 4}, SiteLen: 8, Body: 4, BodyLen: 9, Line: no, Format: no, File: no},
+			{Section: "sites", Entry: 4, Refs: []int{0}, SiteLen: no, Body: no, BodyLen: no, Line: no, Format: no, File: no},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	x := build(1, 1, 5)
+	for u := 1; u < len(x.Units); u++ {
+		if n, want := len(x.Units[u].Entries), map[string]int{"f": 1, "g": 2}[x.UnitName(elfdiff.UnitID(u))]; n != want {
+			t.Errorf("%s has %d entries, want %d", x.UnitName(elfdiff.UnitID(u)), n, want)
+		}
+	}
+	for _, c := range []struct {
+		y    *elfdiff.Graph
+		f, g elfdiff.Status
+	}{
+		{build(1, 1, 5), un, un}, {build(2, 1, 5), ch, un}, {build(1, 2, 5), un, ch}, {build(2, 2, 5), ch, ch}, {build(1, 1, 0), un, ch},
+	} {
+		d := testutil.Diff(t, x, c.y)
+		if f, g := statusOf(t, d, "f"), statusOf(t, d, "g"); f != c.f || g != c.g {
+			t.Errorf("f is %v, g %v; want %v and %v\n%s", f, g, c.f, c.g, dump(d))
+		}
+	}
+}
