@@ -267,7 +267,7 @@ func (p *readelfParser) symbol(s string) (what string) {
 		}
 	}
 	switch {
-	case known && t == elf.STT_FILE && typ == "FILE":
+	case typ == "FILE":
 		e.Flags = EntryMeta
 		p.file = p.t.block(e.Name, len(p.t.Entries))
 	case typ == "SECTION":
@@ -434,11 +434,11 @@ func nmLine(s string) (e Entry, mod, what string) {
 	addr, s := word(s)
 	kind, s := word(s)
 	e.File = -1
-	if len(kind) != 1 {
-		if addr == "U" || addr == "w" || addr == "v" {
-			e.Kind, e.Name, e.Flags = addr[0], kind, EntryUndefined
-			return e, "", ""
-		}
+	switch {
+	case kind != "" && (addr == "U" || addr == "w" || addr == "v"): // no address
+		e.Kind, e.Name, e.Flags = addr[0], kind, EntryUndefined
+		return e, "", ""
+	case len(kind) != 1:
 		return e, "", "no letter in the second column"
 	}
 	var ok bool
