@@ -3,6 +3,7 @@ package elfdiff_test
 import (
 	"context"
 	"debug/elf"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/kdelta/kdelta/elfdiff"
@@ -224,6 +225,13 @@ func TestKeepsOff(t *testing.T) {
 		{[]byte{0x80, 0xc6, 0x01}, x86.DX, false},             // add $1,%dh
 		{[]byte{0x40, 0x80, 0xc6, 0x01}, x86.SI, false},       // add $1,%sil
 		{[]byte{0xc6, 0xc6, 0x01}, x86.DX, false},             // mov $1,%dh
+		{[]byte{0x81, 0xc6, 0, 1, 0, 0}, x86.SI, false},       // add $256,%esi
+		{[]byte{0x81, 0xc0, 0, 1, 0, 0}, x86.SI, true},        // add $256,%eax
+		{[]byte{0x81, 0x06, 0, 1, 0, 0}, x86.SI, false},       // addl $256,(%rsi)
+		{[]byte{0x33, 0xd0}, x86.DX, false},                   // xor %eax,%edx
+		{[]byte{0x33, 0xc2}, x86.DX, false},                   // xor %edx,%eax
+		{[]byte{0xc7, 0x02, 1, 0, 0, 0}, x86.DX, false},       // movl $1,(%rdx)
+		{[]byte{0xc7, 0x00, 1, 0, 0, 0}, x86.DX, true},        // movl $1,(%rax)
 	} {
 		in, err := x86.Decode(c.code)
 		if err != nil {
@@ -233,6 +241,42 @@ func TestKeepsOff(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s (% x) keeps off %v: %v, want %v", x86.Text(c.code, in, 0, nil), c.code, c.reg, got, c.want)
 		}
+	}
+}
+
+// What keeps off a register does not write it, by what the package x86 knows of instructions.
+func TestKeepsOffWrites(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 0))
+	claims := 0
+	for range 200_000 {
+		b := make([]byte, 16)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		if n := r.IntN(3); n > 0 {
+			b[n-1] = []byte{0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xc6, 0xc7, 0x31, 0x33, 0x80, 0x81, 0x83, 0xb8, 0x90, 0x50}[r.IntN(15)]
+			if n == 2 {
+				b[0] = []byte{0x40, 0x41, 0x44, 0x48, 0x66, 0xf3, 0x0f}[r.IntN(7)]
+			}
+		}
+		in, err := x86.Decode(b)
+		if err != nil {
+			continue
+		}
+		mask, known := in.Writes(b)
+		for reg := x86.AX; reg <= x86.R15; reg++ {
+			if in.Opcode == 0x90 && in.Prefix&x86.RexB != 0 {
+				continue // xchg %r8,%rax
+			}
+			if known && elfdiff.KeepsOff(in, b, reg) {
+				if claims++; mask.Has(reg) {
+					t.Fatalf("% x keeps off %v, and writes %v", b[:in.Len], reg, mask)
+				}
+			}
+		}
+	}
+	if claims < 10_000 {
+		t.Errorf("%d claims", claims)
 	}
 }
 
