@@ -342,6 +342,7 @@ func TestAbsoluteSymbols(t *testing.T) {
 
 // TestIndexedStrings: an indexed access stays in the piece that it goes by, when it goes by one; else it may reach all that follows.
 func TestIndexedStrings(t *testing.T) {
+	op := []byte{0x8a, 0x80} // mov sym+off(%rax),%al
 	build := func(label bool, off int64, texts ...string) *elfdiff.Graph {
 		a := newAsm(t)
 		a.section(".rodata.str", strs)
@@ -356,9 +357,24 @@ func TestIndexedStrings(t *testing.T) {
 		if label {
 			sym = "second"
 		}
-		a.raw(0x8a, 0x80).field(elf.R_X86_64_32S, sym, off).raw(0xc3).whole("f", elf.STB_GLOBAL) // mov sym+off(%rax),%al
+		a.raw(op...).field(elf.R_X86_64_32S, sym, off).raw(0xc3).whole("f", elf.STB_GLOBAL)
 		return a.graph()
 	}
+	for _, c := range []struct {
+		name    string
+		op      []byte
+		indexed bool
+	}{
+		{"base", []byte{0x8a, 0x80}, true}, {"base and index", []byte{0x8a, 0x84, 0x18}, true}, {"index", []byte{0x8a, 0x04, 0x1d}, true}, {"r12 as index", []byte{0x42, 0x8a, 0x04, 0x25}, true},
+		{"rsp", []byte{0x8a, 0x84, 0x24}, true}, {"neither", []byte{0x8a, 0x04, 0x25}, false}, {"a number", []byte{0xb8}, false},
+	} {
+		op = c.op
+		d := testutil.Diff(t, build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "ddd"))
+		if got := statusOf(t, d, "f") == elfdiff.Changed; got != c.indexed {
+			t.Errorf("%s: %v, want %v", c.name, got, c.indexed)
+		}
+	}
+	op = []byte{0x8a, 0x80}
 	for _, c := range []struct {
 		name string
 		x, y *elfdiff.Graph
