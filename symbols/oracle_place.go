@@ -115,7 +115,7 @@ func (p *Placement) local(sym object.SymID, e *Entry) Answer {
 		return Answer{Code: diag.SymposConflict, Evidence: why, Candidates: p.o.candidates(e.Name)}
 	}
 	var whys []string
-	has, files := false, false
+	has := false
 	for i := range p.in {
 		in := &p.in[i]
 		x := in.x
@@ -128,7 +128,6 @@ func (p *Placement) local(sym object.SymID, e *Entry) Answer {
 		if why != "" {
 			whys = append(whys, why)
 		}
-		files = files || in.matches != nil
 	}
 	switch {
 	case !has:
