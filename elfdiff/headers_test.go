@@ -184,3 +184,94 @@ func TestOtherNames(t *testing.T) {
 		}
 	}
 }
+
+// TestDirectives: the patched source may take functions out of the comparison, by address, and sections, by name.
+func TestDirectives(t *testing.T) {
+	type at struct {
+		sym string
+		off int64
+	}
+	build := func(v uint32, funcs []at, sections ...string) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".rodata.str", strs)
+		var offs []int64
+		for _, s := range sections {
+			offs = append(offs, a.str(s))
+		}
+		for _, n := range []string{"f", "g"} {
+			a.fn(n, ".text."+n, elf.STB_GLOBAL, func() { a.raw(0x90, 0xb8).u32(v).raw(0xc3) })
+		}
+		if funcs != nil {
+			a.section(".kpatch.ignore.functions", rodata)
+			for _, f := range funcs {
+				a.field(elf.R_X86_64_64, f.sym, f.off)
+			}
+		}
+		if sections != nil {
+			a.section(".kpatch.ignore.sections", rodata)
+			for _, o := range offs {
+				a.field(elf.R_X86_64_64, ".rodata.str", o)
+			}
+		}
+		return a.graph()
+	}
+	x := build(1, nil)
+	for _, c := range []struct {
+		name string
+		y    *elfdiff.Graph
+		f, g string // what made them equal; empty: they are not
+	}{
+		{"none", build(2, nil), "", ""}, {"a function", build(2, []at{{"f", 0}}), "functions", ""}, {"both", build(2, []at{{"g", 0}, {"f", 0}}), "functions", "functions"},
+		{"a place in a function", build(2, []at{{"f", 1}}), "", ""}, {"a section", build(2, nil, ".text.g"), "", "sections"}, {"two sections", build(2, nil, ".text.g", ".text.f"), "sections", "sections"},
+		{"another section", build(2, nil, ".text", "x"), "", ""}, {"the empty name", build(2, nil, ""), "", ""}, {"each in its way", build(2, []at{{"f", 0}}, ".text.g"), "functions", "sections"},
+	} {
+		for _, off := range []bool{false, true} {
+			d := testutil.DiffOpts(t, x, c.y, &elfdiff.Options{NoDirectives: off})
+			for name, by := range map[string]string{"f": c.f, "g": c.g} {
+				for i := range d.Functions {
+					if f := &d.Functions[i]; f.Name == name {
+						ignored := f.Status == elfdiff.Unchanged && len(f.Causes) > 0 && f.Causes[0].Kind == elfdiff.CauseIgnored && f.Causes[0].Detail == ".kpatch.ignore."+by
+						if want := by != "" && !off; ignored != want || f.Status == elfdiff.Unchanged && !want {
+							t.Errorf("%s, off %v: %s is %v, want ignored %v\n%s", c.name, off, name, f.Status, want, dump(d))
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestNamelessRows: what has no name is told of where nobody else tells of it.
+func TestNamelessRows(t *testing.T) {
+	build := func(sec string, flags elf.SectionFlag, v byte, refers bool) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(sec, flags)
+		a.raw(v, 2, 3, 4, 5, 6, 7, 8)
+		a.section(".text.f", text)
+		if refers {
+			a.lea(toRDI, sec, 0)
+		}
+		a.raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		name   string
+		sec    string
+		flags  elf.SectionFlag
+		refers bool
+		f      elfdiff.Status
+		row    elfdiff.Status // 0: none
+	}{
+		{"state that a function uses", ".data", data, true, ch, ch}, {"state that nobody uses", ".data", data, false, un, ch},
+		{"constants that a function uses", ".rodata", rodata, true, ch, 0}, {"constants that nobody uses", ".rodata", rodata, false, un, ch},
+	} {
+		d := testutil.Diff(t, build(c.sec, c.flags, 1, c.refers), build(c.sec, c.flags, 9, c.refers))
+		row := elfdiff.Status(0)
+		for i := range d.Data {
+			row = d.Data[i].Status
+		}
+		if f := statusOf(t, d, "f"); f != c.f || row != c.row || len(d.Data) > 1 {
+			t.Errorf("%s: f is %v, the data %v; want %v and %v\n%s", c.name, f, row, c.f, c.row, dump(d))
+		}
+	}
+}
