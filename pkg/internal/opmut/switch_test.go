@@ -238,7 +238,8 @@ func (l *lister) typeOf(x ast.Expr) string {
 	})
 }
 
-// binary puts an operator behind a switch; both operands are still evaluated as often and in the same order as before.
+// binary puts an operator behind a switch; both operands are still evaluated as often and in the same order as before. Operands
+// are those of the tree, whatever binds closer afterwards: a && b && c becomes (a || b) && c.
 func (l *lister) binary(x *ast.BinaryExpr) []edit {
 	from, mid, op, next, to := l.at(x.X.Pos()), l.at(x.X.End()), l.at(x.OpPos), l.at(x.Y.Pos()), l.at(x.Y.End())
 	comma := edit{op, 0, len(x.Op.String()), ","}
