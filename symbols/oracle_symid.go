@@ -19,7 +19,7 @@ const (
 // that was linked from it: where the .o's duplicate symbols lie. The error names the
 // section and offset where the two contradict each other.
 func SymIDs(orig, linked *object.File) (*Located, error) {
-	osec, lsec := sectionNamed(orig, symidSection), sectionNamed(linked, symidSection)
+	osec, lsec := orig.FindSection(symidSection, elf.SHT_PROGBITS), linked.FindSection(symidSection, elf.SHT_PROGBITS)
 	switch {
 	case osec == 0:
 		return nil, malformed(orig.Name, 0, "no section %s", symidSection)
@@ -62,15 +62,6 @@ func SymIDs(orig, linked *object.File) (*Located, error) {
 		l.Addr[r.Sym] = addr
 	}
 	return l, nil
-}
-
-func sectionNamed(f *object.File, name string) object.SecID {
-	for i := range f.Sections {
-		if f.Sections[i].Name == name && f.Sections[i].Type == elf.SHT_PROGBITS {
-			return object.SecID(i)
-		}
-	}
-	return 0
 }
 
 // locate turns evidence from outside into votes.

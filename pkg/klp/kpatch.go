@@ -199,16 +199,17 @@ func (r *reader) kpatchTables() *KpatchTables {
 
 // kpatchObjects reads what stays in the final form: functions, callbacks, force.
 func (r *reader) kpatchObjects() {
-	if strs := r.named(KpatchStringsSection); len(strs) > 0 {
-		d := r.f.Sections[strs[0]].Data
+	for sec := range r.f.Named(KpatchStringsSection) {
+		d := r.f.Sections[sec].Data
 		t := r.kpatchTables()
 		if s, ok := object.StringAt(d[:min(len(d), MaxObjectName+1)], 0, 1); ok {
 			if name := string(s[:len(s)-1]); checkObject(name) == nil {
 				t.Parent = name
 			}
 		}
+		break // the first one counts
 	}
-	for _, sec := range r.named(KpatchFuncsSection) {
+	for sec := range r.f.Named(KpatchFuncsSection) {
 		n, _ := r.entries(sec, kpatchFuncSize)
 		data := r.f.Sections[sec].Data
 		for i := 0; i < n && !r.full(); i++ {
@@ -232,7 +233,7 @@ func (r *reader) kpatchObjects() {
 		}
 	}
 	for k := range numCallbacks {
-		for _, sec := range r.named(KpatchCallbacksSection + k.String()) {
+		for sec := range r.f.Named(KpatchCallbacksSection + k.String()) {
 			n := r.closed(sec, kpatchCallbackSize)
 			for i := 0; i < n && !r.full(); i++ {
 				s, ok := r.pointers(sec, uint64(i)*kpatchCallbackSize, kpatchCallbackSize, 0, 8)
@@ -256,7 +257,7 @@ func (r *reader) kpatchObjects() {
 			}
 		}
 	}
-	for _, sec := range r.named(KpatchForceSection) {
+	for sec := range r.f.Named(KpatchForceSection) {
 		n := r.closed(sec, kpatchForceSize)
 		for i := 0; i < n && !r.full(); i++ {
 			if s, ok := r.pointers(sec, uint64(i)*kpatchForceSize, kpatchForceSize, 0); ok {
@@ -308,7 +309,7 @@ type ksym struct {
 
 func (r *reader) ksyms() map[object.SecID][]*ksym {
 	all := make(map[object.SecID][]*ksym)
-	for _, sec := range r.named(KpatchSymbolsSection) {
+	for sec := range r.f.Named(KpatchSymbolsSection) {
 		n, _ := r.entries(sec, kpatchSymbolSize)
 		list := make([]*ksym, n) // nil: faulty, which was said
 		data := r.f.Sections[sec].Data
@@ -338,7 +339,7 @@ func (r *reader) ksyms() map[object.SecID][]*ksym {
 
 func (r *reader) kpatchRelocs() {
 	ksyms := r.ksyms()
-	for _, sec := range r.named(KpatchRelocsSection) {
+	for sec := range r.f.Named(KpatchRelocsSection) {
 		n, _ := r.entries(sec, kpatchRelocSize)
 		data := r.f.Sections[sec].Data
 		for i := 0; i < n && !r.full(); i++ {
@@ -380,7 +381,7 @@ func (r *reader) kpatchRelocs() {
 			}
 		}
 	}
-	for _, sec := range r.named(KpatchSymbolsSection) {
+	for sec := range r.f.Named(KpatchSymbolsSection) {
 		for i, k := range ksyms[sec] {
 			if k != nil && !k.used {
 				r.fail(diag.KlpMalformed, r.name(sec), uint64(i)*kpatchSymbolSize, "a symbol (%s) that no entry of %s leads to", quote(k.Name), KpatchRelocsSection)
@@ -390,7 +391,7 @@ func (r *reader) kpatchRelocs() {
 }
 
 func (r *reader) kpatchArch() {
-	for _, sec := range r.named(KpatchArchSection) {
+	for sec := range r.f.Named(KpatchArchSection) {
 		n, _ := r.entries(sec, kpatchArchSize)
 		for i := 0; i < n && !r.full(); i++ {
 			s, ok := r.pointers(sec, uint64(i)*kpatchArchSize, kpatchArchSize, 0, 8)

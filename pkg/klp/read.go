@@ -90,18 +90,18 @@ func (r *reader) upstream() {
 // upstreamObjects reads .init.klp_objects and the functions that its entries claim.
 func (r *reader) upstreamObjects() {
 	claimed := make(map[object.SecID][]bool) // by function entry
-	for _, sec := range r.named(SecFuncs) {
+	for sec := range r.f.Named(SecFuncs) {
 		if n, ok := r.entries(sec, funcSize); ok {
 			claimed[sec] = make([]bool, n)
 		}
 	}
-	for _, sec := range r.named(SecObjects) {
+	for sec := range r.f.Named(SecObjects) {
 		n, _ := r.entries(sec, objectSize)
 		for i := 0; i < n && !r.full(); i++ {
 			r.upstreamObject(sec, uint64(i)*objectSize, claimed)
 		}
 	}
-	for _, sec := range r.named(SecFuncs) {
+	for sec := range r.f.Named(SecFuncs) {
 		for i, ok := range claimed[sec] {
 			if !ok {
 				r.fail(diag.KlpMalformed, r.name(sec), uint64(i)*funcSize, "a function that no entry of %s claims", SecObjects)
@@ -328,17 +328,6 @@ func structural(t elf.SectionType) bool {
 }
 
 func (r *reader) name(sec object.SecID) string { return r.f.Sections[sec].Name }
-
-// named gives the sections of a name, in the order of the file.
-func (r *reader) named(name string) []object.SecID {
-	var out []object.SecID
-	for i := 1; i < len(r.f.Sections); i++ {
-		if r.f.Sections[i].Name == name {
-			out = append(out, object.SecID(i))
-		}
-	}
-	return out
-}
 
 // entries gives the number of entries of a table.
 func (r *reader) entries(sec object.SecID, size uint64) (int, bool) {

@@ -16,6 +16,7 @@ package object
 import (
 	"debug/elf"
 	"encoding/binary"
+	"iter"
 	"sort"
 )
 
@@ -266,6 +267,27 @@ func (f *File) Relocs(rela SecID) Relocs {
 
 // RelocsOf gives the relocations that apply to section sec, without those of SHF_RELA_LIVEPATCH sections.
 func (f *File) RelocsOf(sec SecID) Relocs { return f.Relocs(f.Sections[sec].Rela) }
+
+// Named yields the sections of a name, in the order of the file.
+func (f *File) Named(name string) iter.Seq[SecID] {
+	return func(yield func(SecID) bool) {
+		for i := 1; i < len(f.Sections); i++ {
+			if f.Sections[i].Name == name && !yield(SecID(i)) {
+				return
+			}
+		}
+	}
+}
+
+// FindSection gives the first section of a name and type, 0 when there is none.
+func (f *File) FindSection(name string, typ elf.SectionType) SecID {
+	for id := range f.Named(name) {
+		if f.Sections[id].Type == typ {
+			return id
+		}
+	}
+	return 0
+}
 
 // SymName gives the name of a symbol as people know it: a section symbol has its section's name.
 func (f *File) SymName(id SymID) string {

@@ -95,15 +95,8 @@ func (w *writer) unwind() {
 
 // named1 gives the only section of a name; 0 when there is none, or more.
 func (w *writer) named1(name string) object.SecID {
-	id := object.SecID(0)
-	for i := range w.pp.Patched.File.Sections {
-		if w.pp.Patched.File.Sections[i].Name != name {
-			continue
-		}
-		if id != 0 {
-			return 0
-		}
-		id = object.SecID(i)
+	if l := slices.Collect(w.pp.Patched.File.Named(name)); len(l) == 1 {
+		return l[0]
 	}
-	return id
+	return 0
 }

@@ -50,7 +50,7 @@ func ParseModule(ko []byte, opts Options) (*Module, error) {
 		return nil, problem(diag.ImageMalformed, at, "not a module: its type is %v", f.Header.Type)
 	}
 	m.File = f
-	info := sectionNamed(f, ".modinfo")
+	info := f.FindSection(".modinfo", elf.SHT_PROGBITS)
 	if info == 0 {
 		return nil, problem(diag.ImageMalformed, at, "not a module: no .modinfo")
 	}
@@ -72,7 +72,7 @@ func ParseModule(ko []byte, opts Options) (*Module, error) {
 		return nil, err
 	}
 	m.sites = make(map[site]bool)
-	rel := f.RelocsOf(sectionNamed(f, "__mcount_loc"))
+	rel := f.RelocsOf(f.FindSection("__mcount_loc", elf.SHT_PROGBITS))
 	for i := range rel.Len() {
 		r := rel.At(i)
 		if s := &f.Symbols[r.Sym]; s.Sec != 0 {
@@ -89,15 +89,6 @@ func moduleName(path string) string {
 	return name
 }
 
-func sectionNamed(f *object.File, name string) object.SecID {
-	for i := range f.Sections {
-		if f.Sections[i].Name == name && f.Sections[i].Type == elf.SHT_PROGBITS {
-			return object.SecID(i)
-		}
-	}
-	return 0
-}
-
 // Value gives the first value of a key of .modinfo.
 func (m *Module) Value(key string) (string, bool) {
 	for _, s := range m.Info {
@@ -111,7 +102,7 @@ func (m *Module) Value(key string) (string, bool) {
 // readExports reads the tables of exports, which relocations fill.
 func (m *Module) readExports() error {
 	f := m.File
-	flags := sectionNamed(f, "__kflagstab")
+	flags := f.FindSection("__kflagstab", elf.SHT_PROGBITS)
 	str := func(s *object.Symbol, addend int64) (string, bool) {
 		if s.Sec == 0 {
 			return "", false
@@ -132,7 +123,7 @@ func (m *Module) readExports() error {
 		name, crc string
 		gpl       bool
 	}{{"__ksymtab", "__kcrctab", false}, {"__ksymtab_gpl", "__kcrctab_gpl", true}} {
-		sec := sectionNamed(f, t.name)
+		sec := f.FindSection(t.name, elf.SHT_PROGBITS)
 		if sec == 0 || t.gpl && flags != 0 {
 			continue
 		}
@@ -143,7 +134,7 @@ func (m *Module) readExports() error {
 			return problem(diag.ImageMalformed, at, "%d bytes with %d relocations are not a table of exports", f.Sections[sec].Size, rel.Len())
 		}
 		var crcs, fl []byte
-		if c := sectionNamed(f, t.crc); c != 0 && len(f.Sections[c].Data) == 4*n {
+		if c := f.FindSection(t.crc, elf.SHT_PROGBITS); c != 0 && len(f.Sections[c].Data) == 4*n {
 			crcs = f.Sections[c].Data
 		}
 		if flags != 0 && len(f.Sections[flags].Data) == n {
