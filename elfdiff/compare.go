@@ -417,9 +417,20 @@ func (k *comparer) target(n nodeID, off uint64, ea, eb *Edge) {
 		}
 		return
 	case ax.Kind == AtomPad:
-		// Something that looks like padding and is referred to.
+		// Something that looks like padding and is referred to: control that comes there falls into what is behind it.
 		if tx.Disp != ty.Disp || !bytes.Equal(k.a.Bytes(tx.Atom), k.b.Bytes(ty.Atom)) {
 			differs()
+			return
+		}
+		if nx, ny := k.a.behind(tx.Atom), k.b.behind(ty.Atom); k.a.File.Sections[ax.Sec].Exec() && (nx != 0 || ny != 0) {
+			switch {
+			case nx == 0 || ny == 0 || k.a.Atoms[nx].Kind != k.b.Atoms[ny].Kind:
+				differs()
+			case k.a.Atoms[nx].Kind == AtomCode:
+				k.needs(n, nx, ny, off)
+			case k.c.ab[nx] != ny:
+				differs()
+			}
 		}
 		return
 	case ax.Kind == AtomExcluded:
@@ -535,6 +546,14 @@ func (g *Graph) targets(edges []Edge) map[AtomID]bool {
 // weak reports whether an edge names a weak definition.
 func (k *comparer) weak(g *Graph, e *Edge) bool {
 	return e.Sym != 0 && g.File.Symbols[e.Sym].Bind() == elf.STB_WEAK
+}
+
+// behind gives the atom behind another in its section, 0 when there is none.
+func (g *Graph) behind(a AtomID) AtomID {
+	if _, end := g.atomsOf(g.Atoms[a].Sec); a+1 < end {
+		return a + 1
+	}
+	return 0
 }
 
 // rest gives the contents of a section from a target on.
@@ -707,7 +726,7 @@ func (k *comparer) relocsAlike(ax, ay *Atom) bool {
 			return false
 		}
 		if s.Sec == 0 {
-			if s.Shndx == elf.SHN_ABS && s.Value != k.b.File.Symbols[q.Sym].Value {
+			if t := &k.b.File.Symbols[q.Sym]; s.Shndx != t.Shndx || s.Shndx == elf.SHN_ABS && s.Value != t.Value {
 				return false
 			}
 			continue

@@ -379,8 +379,8 @@ func keepsOff(in x86.Inst, b []byte, reg x86.Reg) bool {
 	switch {
 	case op >= 0xb8 && op <= 0xbf: // mov $imm,%reg
 		return ext(op, x86.RexB) != reg
-	case op == 0x90:
-		return true
+	case op == 0x90: // with REX.B it exchanges %r8 and %rax
+		return in.Prefix&x86.RexB == 0
 	case op >= 0x50 && op <= 0x57: // push %reg
 		return ext(op, x86.RexB) != reg && reg != x86.SP
 	case op == 0x89, op == 0x8b, op == 0x8d, op == 0xc6, op == 0xc7, op == 0x31, op == 0x33, op == 0x80, op == 0x81, op == 0x83: // mov, lea, mov $imm, xor, arithmetic with an immediate

@@ -386,6 +386,7 @@ func TestIndexedStrings(t *testing.T) {
 		{"the piece changes", build(false, 3, "aa", "bb", "cc"), build(false, 3, "aa", "bd", "cc"), false},
 		{"inside a piece", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "cc"), true},
 		{"inside a piece, and what follows changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "ddd"), false},
+		{"inside a piece, and what follows changes where it is", build(false, 4, "aa", "bb", "cc"), build(false, 4, "aa", "bb", "dd"), false},
 		{"inside a piece, and what is before changes", build(false, 4, "aa", "bb", "cc"), build(false, 4, "dd", "bb", "cc"), true},
 		{"by a label", build(true, 1, "aa", "bb", "cc"), build(true, 1, "aa", "bb", "ddd"), true},
 		{"by a label, that moves", build(true, 1, "aa", "bb", "cc"), build(true, 1, "ccc", "bb", "aa"), true},

@@ -668,6 +668,10 @@ func (s *settling) linkOne(from AtomID, i int) {
 		}
 	}
 	lo, hi := reach(src, p.Type)
+	if s.a.File.Sections[x.Sec].Flags&elf.SHF_MERGE != 0 && src.Kind.Code() && lo == hi && !s.inPiece(&p) {
+		s.fall(from) // perhaps an index is added, and the access reaches whatever stands there; something in the section differs
+		return
+	}
 	if pos := int64(x.Value) + p.Addend; lo == hi && pos >= 0 {
 		// The start of a function with a plain name is that function, as if the relocation had named it.
 		if t := s.a.AtomAt(x.Sec, uint64(pos)); s.a.Atoms[t].Off == uint64(pos) && s.plainStart(t) {
@@ -675,6 +679,20 @@ func (s *settling) linkOne(from AtomID, i int) {
 		}
 	}
 	s.dependAt(from, x.Sec, int64(x.Value)+p.Addend+lo, int64(x.Value)+p.Addend+hi)
+}
+
+// inPiece reports whether an access by a relocation of a stays in one piece of mergeable data, whatever is added: see comparer.indexed.
+func (s *settling) inPiece(p *object.Reloc) bool {
+	x := &s.a.File.Symbols[p.Sym]
+	pos := int64(x.Value) + p.Addend
+	if pos < 0 {
+		return false
+	}
+	t := s.a.AtomAt(x.Sec, uint64(pos))
+	if x.Type() == elf.STT_SECTION {
+		return s.a.Atoms[t].Off == uint64(pos)
+	}
+	return t == s.a.symAtom[p.Sym]
 }
 
 // reach gives how far from symbol plus addend the true place of a reference may be. A

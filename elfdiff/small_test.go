@@ -108,3 +108,69 @@ func TestSectionClass(t *testing.T) {
 		}
 	}
 }
+
+// What is an address of its own in one object and defined elsewhere for the other is not the same.
+func TestUndefinedAndAbsolute(t *testing.T) {
+	make := func(where elf.SectionIndex, value uint64) *elfdiff.Graph {
+		a := newAsm(t)
+		s := a.b.Symbol(a.ref("there"))
+		s.Shndx, s.Value = where, value
+		a.b.SetSymbol(a.ref("there"), s)
+		a.section(".text.f", text)
+		a.lea(toRDI, "there", 0).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	undefined := make(elf.SHN_UNDEF, 0)
+	for _, c := range []struct {
+		name string
+		x, y *elfdiff.Graph
+		same bool
+	}{
+		{"undefined", undefined, make(elf.SHN_UNDEF, 0), true},
+		{"absolute", make(elf.SHN_ABS, 16), make(elf.SHN_ABS, 16), true},
+		{"other address", make(elf.SHN_ABS, 16), make(elf.SHN_ABS, 32), false},
+		{"becomes absolute", undefined, make(elf.SHN_ABS, 16), false},
+		{"becomes address 0", undefined, make(elf.SHN_ABS, 0), false},
+		{"was address 0", make(elf.SHN_ABS, 0), undefined, false},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); (statusOf(t, d, "f") == elfdiff.Unchanged) != c.same {
+			t.Errorf("%s: %s", c.name, dump(d))
+		}
+	}
+}
+
+// Filling that is referred to is as good as what control falls into behind it.
+func TestBehindPadding(t *testing.T) {
+	make := func(off int64, edit byte) *elfdiff.Graph {
+		a := newAsm(t)
+		a.section(".text", text)
+		for i, name := range []string{"g", "h", "k"} {
+			v := byte(i)
+			if name == "h" {
+				v += edit
+			}
+			a.label(name, 6, elf.STB_GLOBAL, elf.STT_FUNC)
+			a.raw(0xb8, v, 0, 0, 0, 0xc3)
+			for range 10 {
+				a.raw(0x90)
+			}
+		}
+		a.section(".text.f", text)
+		a.lea(toRDI, ".text", off).raw(0xc3).whole("f", elf.STB_GLOBAL)
+		return a.graph()
+	}
+	for _, c := range []struct {
+		name string
+		x, y *elfdiff.Graph
+		want elfdiff.Status
+	}{
+		{"as it was", make(8, 0), make(8, 0), elfdiff.Unchanged},
+		{"before another function", make(8, 0), make(24, 0), elfdiff.Changed},
+		{"before nothing", make(8, 0), make(40, 0), elfdiff.Changed},
+		{"the function behind it changes, which is told of that function", make(8, 0), make(8, 7), elfdiff.Unchanged},
+	} {
+		if d := testutil.Diff(t, c.x, c.y); statusOf(t, d, "f") != c.want {
+			t.Errorf("%s: %s", c.name, dump(d))
+		}
+	}
+}

@@ -117,6 +117,9 @@ func (p *prover) describeTo(c *canon, v *view, sec object.SecID, sp span, r *ref
 	tsec, anchor, pos, ok := v.target(sec, r)
 	if !ok {
 		c.add("U"+v.f.SymName(r.sym), r.disp)
+		if s := &v.f.Symbols[r.sym]; s.Shndx == elf.SHN_ABS {
+			c.add("=", int64(s.Value))
+		}
 		return
 	}
 	s := &v.f.Sections[tsec]
