@@ -277,7 +277,7 @@ func (g *Graph) alone(sec object.SecID) bool { return g.first[sec+1]-g.first[sec
 // the same places, weak where they were weak. A symbol that is local on one side
 // counts as the same name: that nobody else uses it is a matter of the other objects.
 func (k *comparer) labels(x, y AtomID) (Cause, bool) {
-	lx, ly := k.a.labelsAt(x), k.b.labelsAt(y)
+	lx, ly := k.a.Labels(x), k.b.Labels(y)
 	if len(lx) == 1 && len(ly) == 1 && k.c.symAB[lx[0]] == ly[0] {
 		return weakCause(&k.a.File.Symbols[lx[0]], &k.b.File.Symbols[ly[0]])
 	}

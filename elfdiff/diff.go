@@ -354,7 +354,7 @@ func (v *verdicts) takenName(y AtomID) object.SymID {
 			}
 		}
 	}
-	for _, l := range v.b.labelsAt(y) {
+	for _, l := range v.b.Labels(y) {
 		if s := &v.b.File.Symbols[l]; s.Bind() != elf.STB_LOCAL && s.Value == v.b.Atoms[y].Off {
 			if sym := v.codeNames[s.Name]; sym != 0 {
 				return sym

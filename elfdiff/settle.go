@@ -114,7 +114,7 @@ func (s *settling) stateful(side int, a AtomID) bool {
 	f := &s.state[side][a]
 	if *f == 0 {
 		*f = no
-		for _, l := range s.side(side).labelsAt(a) {
+		for _, l := range s.side(side).Labels(a) {
 			if s.nameFlags(side, l)&nameState != 0 {
 				*f = yes
 				break
@@ -425,7 +425,7 @@ func (s *settling) section(id object.SecID) {
 			}
 		}
 		ok := ax.Flag == ay.Flag && ei-i == ej-j && (equal || bytes.Equal(s.a.Bytes(x), s.b.Bytes(y))) &&
-			(labels || s.sameLabels(s.a.labelsAt(x), s.b.labelsAt(y)))
+			(labels || s.sameLabels(s.a.Labels(x), s.b.Labels(y)))
 		for k := 0; ok && k < ei-i; k++ {
 			p, q := rx.At(i+k), ry.At(j+k)
 			ok = p.Off == q.Off && p.Type == q.Type && (p.Addend == q.Addend && s.sameTarget(&p, &q) || s.sameString(ax, &p, &q))

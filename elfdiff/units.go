@@ -388,7 +388,7 @@ func (g *Graph) coldParts(cold []AtomID) {
 
 // hasName reports whether one of the symbols at the start of an atom has this name.
 func (g *Graph) hasName(a AtomID, name string) bool {
-	for _, l := range g.labelsAt(a) {
+	for _, l := range g.Labels(a) {
 		if g.File.Symbols[l].Name == name && g.File.Symbols[l].Value == g.Atoms[a].Off {
 			return true
 		}
@@ -396,8 +396,8 @@ func (g *Graph) hasName(a AtomID, name string) bool {
 	return false
 }
 
-// labelsAt gives the symbols that lie in an atom, by value.
-func (g *Graph) labelsAt(a AtomID) []object.SymID {
+// Labels gives the symbols that lie in an atom, by value. They are the graph's own and must not be written to.
+func (g *Graph) Labels(a AtomID) []object.SymID {
 	at := &g.Atoms[a]
 	labels := g.labels[g.labelLo[at.Sec]:g.labelLo[at.Sec+1]]
 	syms := g.File.Symbols

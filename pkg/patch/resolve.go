@@ -26,12 +26,11 @@ const sttIfunc elf.SymType = 10
 // the position that symbol and addend give moves by as much as the atom that the
 // reference really leads to.
 type writer struct {
-	plan    *Plan
-	pp      *pairPlan
-	edges   []elfdiff.Edge
-	named   map[symRef]symbols.Answer
-	globals map[string]object.SymID // of the original; nil: not asked for yet
-	diags   []diag.Diagnostic
+	plan  *Plan
+	pp    *pairPlan
+	edges []elfdiff.Edge
+	named map[symRef]symbols.Answer
+	diags []diag.Diagnostic
 
 	asked *klpSymbol  // not nil: nothing is to be decided, only this to be filled in
 	off   []branchOff // static branches that lost their entries
@@ -372,24 +371,12 @@ func (w *writer) original(x elfdiff.AtomID, name string) object.SymID {
 	if name == "" || g.File.Symbols[sym].Name == name {
 		return sym
 	}
-	if w.globals == nil {
-		w.globals = globals(g.File)
-	}
-	if s, ok := w.globals[name]; ok && g.SymbolAtom(s) == x {
-		return s
-	}
-	return sym
-}
-
-// globals gives the symbols that an object defines for others.
-func globals(f *object.File) map[string]object.SymID {
-	m := make(map[string]object.SymID)
-	for i := range f.Symbols {
-		if s := &f.Symbols[i]; s.Sec != 0 && s.Bind() != elf.STB_LOCAL {
-			m[s.Name] = object.SymID(i)
+	for _, l := range g.Labels(x) { // a global name, if it is one of this atom
+		if s := &g.File.Symbols[l]; s.Name == name && s.Bind() != elf.STB_LOCAL && g.SymbolAtom(l) == x {
+			return l
 		}
 	}
-	return m
+	return sym
 }
 
 // redirected reports whether a reference to an included function has to lead to

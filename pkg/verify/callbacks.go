@@ -70,8 +70,11 @@ func (p *prover) asked(pr *pair, each func(k klp.CallbackKind, at site)) {
 	for i := 1; i < len(q.f.Sections); i++ {
 		sec := object.SecID(i)
 		word, kpatch := strings.CutPrefix(q.f.Sections[i].Name, klp.KpatchCallbacksSection)
+		if !kpatch && q.f.Sections[i].Name != klp.SecCallbacks {
+			continue
+		}
 		kind, known := klp.ParseCallbackKind(word)
-		if q.f.Sections[i].Name != klp.SecCallbacks && !(kpatch && known) {
+		if kpatch && !known {
 			continue
 		}
 		for _, r := range q.relocs(sec) {

@@ -271,15 +271,15 @@ func (p *prover) changed(pr *pair) {
 	for at := range pr.at {
 		held[at.sec] = true
 	}
-	for i := range q.f.Symbols {
-		if s := &q.f.Symbols[i]; s.Type() == elf.STT_FUNC && sized(s) && q.f.Sections[s.Sec].Exec() {
-			p.count("functions compared", 1)
-		}
-	}
+	untouched := 0
 	for i := range q.f.Sections {
 		sec := object.SecID(i)
 		size := q.f.Sections[i].Size
-		if !q.f.Sections[i].Exec() || !held[i] && unmoved.same(q, sec, span{hi: size}) {
+		if !q.f.Sections[i].Exec() || size == 0 {
+			continue
+		}
+		if !held[i] && unmoved.same(q, sec, span{hi: size}) {
+			untouched++
 			continue
 		}
 		for _, sp := range q.spansOf(sec) {
@@ -287,12 +287,16 @@ func (p *prover) changed(pr *pair) {
 			if s.Type() != elf.STT_FUNC || p.ctx.Err() != nil {
 				continue
 			}
+			p.count("functions compared", 1)
 			at := site{sec, sp.lo}
 			if _, held := pr.at[at]; !held && unmoved.same(q, sec, sp) {
 				continue
 			}
 			p.changedFunc(pr, at, s, sp.sym)
 		}
+	}
+	if untouched > 0 {
+		p.count("sections of code untouched", untouched)
 	}
 }
 

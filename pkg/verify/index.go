@@ -141,12 +141,20 @@ func (v *view) tableRule(name string) bool {
 	if v.patterns == nil {
 		v.patterns = map[string]bool{}
 		for i := range v.rules.Tables {
-			if p, ok := strings.CutSuffix(v.rules.Tables[i].Section, "*"); ok {
+			p, prefix := strings.CutSuffix(v.rules.Tables[i].Section, "*")
+			if prefix {
 				v.prefixes = append(v.prefixes, p)
 			} else {
 				v.patterns[p] = true
 			}
+			for k := range v.second {
+				v.second[k] = v.second[k] || len(p) < 2 || p[1] == byte(k)
+				v.third[k] = v.third[k] || len(p) < 3 || p[2] == byte(k)
+			}
 		}
+	}
+	if len(name) > 2 && !(v.second[name[1]] && v.third[name[2]]) { // as most names, .text.* and .data.*
+		return false
 	}
 	return v.patterns[name] || slices.ContainsFunc(v.prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }

@@ -109,7 +109,10 @@ func (s *still) leads(v *view, sec object.SecID, lo, hi uint64) bool {
 		return false
 	}
 	rs := v.f.RelocsOf(sec)
-	from, to := rs.Range(lo, hi)
+	from, to := 0, rs.Len()
+	if lo > 0 || hi < v.f.Sections[sec].Size {
+		from, to = rs.Range(lo, hi)
+	}
 	for k := from; k < to; k++ {
 		if s.bad[rs.Sym(k)] {
 			return true

@@ -55,22 +55,23 @@ type ref struct {
 
 // view is a file with what is needed to find one's way in it. Everything is made once, when it is asked for.
 type view struct {
-	f         *object.File
-	rules     *elfdiff.Rules
-	spans     [][]span // by section; nil: not made yet
-	rels      [][]rel  // by section, sorted; nil: not made yet
-	klp       map[site]*klp.Reloc
-	files     []object.SymID // the FILE symbols; nil: not made yet
-	names     *nameIndex     // perhaps that of another view with the same symbols
-	symLo     []uint32       // by section: range in syms
-	syms      []object.SymID
-	tables    map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
-	patterns  map[string]bool                 // names that rows have, and prefixes of names
-	prefixes  []string
-	sites     siteIndex
-	tableList []object.SecID       // see tableSecs; nil: not made yet
-	consts    map[site]string      // movabs instructions that the kernel fills in: name of the symbol
-	marked    map[object.SecID]int // starts of table entries that the object lists
+	f             *object.File
+	rules         *elfdiff.Rules
+	spans         [][]span // by section; nil: not made yet
+	rels          [][]rel  // by section, sorted; nil: not made yet
+	klp           map[site]*klp.Reloc
+	files         []object.SymID // the FILE symbols; nil: not made yet
+	names         *nameIndex     // perhaps that of another view with the same symbols
+	symLo         []uint32       // by section: range in syms
+	syms          []object.SymID
+	tables        map[object.SecID]*elfdiff.Table // fitted rows; nil: none fits
+	patterns      map[string]bool                 // names that rows have, and prefixes of names
+	prefixes      []string
+	second, third [256]bool // bytes that one of those has in that place
+	sites         siteIndex
+	tableList     []object.SecID       // see tableSecs; nil: not made yet
+	consts        map[site]string      // movabs instructions that the kernel fills in: name of the symbol
+	marked        map[object.SecID]int // starts of table entries that the object lists
 }
 
 func newView(f *object.File, rules *elfdiff.Rules) *view {
