@@ -48,7 +48,7 @@ type comparer struct {
 	index  map[uint64]nodeID
 	queue  []nodeID // nodes not yet looked at
 	ea, eb []Edge   // of the node under comparison
-	wa, wb *walk    // likewise, of code
+	wa     *walk    // of the original's code
 	own    [2]walk  // memory for them, by side
 	like   walk     // likewise, for code with the same bytes as that of the other side
 	refs   struct { // what the node under comparison refers to; made when needed
@@ -632,15 +632,17 @@ func (k *comparer) code(n nodeID, ax, ay *Atom) {
 		return
 	}
 	k.wa = k.walk(0, x)
-	if k.wb = k.kept(1, y); k.wb == nil && equal && k.b.walkLike(y, k.a, x, k.wa, &k.like) {
-		k.wb = &k.like
+	wb := k.kept(1, y)
+	switch {
+	case wb != nil:
+	case equal && k.b.walkLike(y, k.a, x, k.wa, &k.like):
+		wb = &k.like
+	default:
+		wb = k.walk(1, y)
 	}
-	if k.wb == nil {
-		k.wb = k.walk(1, y)
-	}
-	k.ea, k.eb = k.wa.edges, k.wb.edges
+	k.ea, k.eb = k.wa.edges, wb.edges
 	ea, eb := k.ea, k.eb
-	if !k.wa.decoded || !k.wb.decoded {
+	if !k.wa.decoded || !wb.decoded {
 		// Operands that the assembler resolved cannot be found. Equal bytes prove them equal where the section
 		// holds nothing else, or lies the same on both sides.
 		if !equal || (k.a.multi[ax.Sec] || k.b.multi[ay.Sec]) && !k.sameLayout(ax.Sec, ay.Sec) {

@@ -511,7 +511,7 @@ func (g *Graph) refersAtAll(a AtomID) bool {
 // references calls f for every relocation of an atom, from the lo-th to before the hi-th
 // of its section, that leads to an atom in a wanted section. Code is decoded where a
 // PC-relative reference is to a position in such a section, of several atoms: there the
-// distance to the end of the instruction decides; keep, when there is one, has the walk then.
+// distance to the end of the instruction decides; keep, when there is one, keeps the walk while it has room.
 func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, keep *walks, wanted func(object.SecID) bool, f func(from AtomID, e *Edge, t Target)) []Edge {
 	file := g.File
 	code := g.Atoms[a].Kind.Code()
@@ -524,9 +524,12 @@ func (g *Graph) references(a AtomID, rs object.Relocs, lo, hi int, buf []Edge, k
 		}
 	}
 	if exact {
-		edges := buf
+		var w *walk
 		if code && keep != nil {
-			w := keep.walk(g, a, &walk{edges: buf})
+			w = keep.walk(g, a)
+		}
+		var edges []Edge
+		if w != nil {
 			edges = w.edges
 		} else {
 			buf, _ = g.Edges(a, buf[:0])

@@ -98,8 +98,8 @@ func (k *walks) of(a AtomID) *walk {
 	return &k.list[k.at[a]-1]
 }
 
-// walk gives the walk over code, from memory or by going; it is kept while there is room, else it is in scratch.
-func (k *walks) walk(g *Graph, a AtomID, scratch *walk) *walk {
+// walk gives the walk over code, from memory or by going; nil when it is not there and there is no room to keep it.
+func (k *walks) walk(g *Graph, a AtomID) *walk {
 	if w := k.of(a); w != nil {
 		return w
 	}
@@ -107,8 +107,7 @@ func (k *walks) walk(g *Graph, a AtomID, scratch *walk) *walk {
 		k.at, k.room = make([]int32, len(g.Atoms)), keptEdges
 	}
 	if k.room <= 0 {
-		g.walk(a, scratch)
-		return scratch
+		return nil
 	}
 	if len(k.edges) < 64 {
 		k.edges = make([]Edge, 512)
