@@ -1,6 +1,7 @@
 package elfdiff_test
 
 import (
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"testing"
@@ -128,14 +129,40 @@ func (a *asm) str(s string) int64 {
 	return n
 }
 
-func (a *asm) graph() *elfdiff.Graph {
+// bytes gives the object.
+func (a *asm) bytes() []byte {
 	a.t.Helper()
 	a.flush()
 	d, err := a.b.Bytes()
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	g, err := testutil.Analyze(d, "t.o")
+	return d
+}
+
+// file gives the object as it is read back.
+func (a *asm) file() *object.File {
+	a.t.Helper()
+	f, err := object.Parse(a.bytes(), object.Options{Name: "t.o"})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return f
+}
+
+// graphBy gives the graph by rules of the test's own.
+func (a *asm) graphBy(tables ...elfdiff.Table) *elfdiff.Graph {
+	a.t.Helper()
+	g, err := elfdiff.Analyze(context.Background(), a.file(), &elfdiff.Rules{Tables: tables})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return g
+}
+
+func (a *asm) graph() *elfdiff.Graph {
+	a.t.Helper()
+	g, err := testutil.Analyze(a.bytes(), "t.o")
 	if err != nil {
 		a.t.Fatal(err)
 	}

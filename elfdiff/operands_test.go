@@ -2,7 +2,6 @@ package elfdiff_test
 
 import (
 	"bytes"
-	"context"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -141,21 +140,8 @@ func TestEntryBytes(t *testing.T) {
 		if change >= 0 {
 			a.buf[change] = 9
 		}
-		a.flush()
-		b, err := a.b.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := object.Parse(b, object.Options{Name: "t.o"})
-		if err != nil {
-			t.Fatal(err)
-		}
 		row := elfdiff.Table{Section: "table", Entry: 12, Refs: []int{8}, Site: 8, SiteLen: no, Body: no, BodyLen: no, Line: line, LineSize: 2, Format: no, File: no}
-		g, err := elfdiff.Analyze(context.Background(), f, &elfdiff.Rules{Tables: []elfdiff.Table{row}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g
+		return a.graphBy(row)
 	}
 	for _, c := range []struct {
 		line, change int
@@ -189,11 +175,7 @@ func TestAbsolute(t *testing.T) {
 		if named {
 			return a.graph()
 		}
-		a.flush()
-		b, err := a.b.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := a.bytes()
 		f, err := elf.NewFile(bytes.NewReader(b))
 		if err != nil {
 			t.Fatal(err)
@@ -474,11 +456,7 @@ func TestRefusedRelocations(t *testing.T) {
 	a.section(".data.v", data)
 	a.label("v", 8, elf.STB_GLOBAL, elf.STT_OBJECT)
 	a.field(elf.R_X86_64_32, "w", 0).raw(0, 0, 0, 0)
-	a.flush()
-	good, err := a.b.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := a.bytes()
 	f, err := elf.NewFile(bytes.NewReader(good))
 	if err != nil {
 		t.Fatal(err)
@@ -529,23 +507,10 @@ func TestReplacementOwners(t *testing.T) {
 		a.section("alt", rodata)
 		a.field(elf.R_X86_64_PC32, ".text.f", 0).field(elf.R_X86_64_PC32, ".altrepl", 0).raw(5, 5)
 		a.field(elf.R_X86_64_PC32, ".text.g", 0).field(elf.R_X86_64_PC32, ".altrepl", last).raw(5, 5)
-		a.flush()
-		b, err := a.b.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := object.Parse(b, object.Options{Name: "t.o"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, err := elfdiff.Analyze(context.Background(), f, &elfdiff.Rules{Tables: []elfdiff.Table{
-			{Section: "alt", Entry: 10, Refs: []int{0, 4}, SiteLen: 8, Body: 4, BodyLen: 9, Line: no, Format: no, File: no},
-			{Section: "sites", Entry: 4, Refs: []int{0}, SiteLen: no, Body: no, BodyLen: no, Line: no, Format: no, File: no},
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g
+		return a.graphBy(
+			elfdiff.Table{Section: "alt", Entry: 10, Refs: []int{0, 4}, SiteLen: 8, Body: 4, BodyLen: 9, Line: no, Format: no, File: no},
+			elfdiff.Table{Section: "sites", Entry: 4, Refs: []int{0}, SiteLen: no, Body: no, BodyLen: no, Line: no, Format: no, File: no},
+		)
 	}
 	x := build(1, 1, 5)
 	for u := 1; u < len(x.Units); u++ {

@@ -39,15 +39,7 @@ func TestEntrySizes(t *testing.T) {
 		s := a.b.Section(id)
 		s.Entsize = entsize
 		a.b.SetSection(id, s)
-		d, err := a.b.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := object.Parse(d, object.Options{Name: "t.o"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
+		return a.file()
 	}
 	caller := func(n int) elfdiff.EntrySize {
 		return elfdiff.EntrySize{Section: "tab*", Entry: n, Source: elfdiff.SizeCaller}
